@@ -1,0 +1,115 @@
+//! Which threads can be borrowed, and what they may be asked for.
+
+use super::BorrowError;
+use crate::arch::x86_64::{self as arch, stub};
+use crate::identify::maps::{Mapping, Maps};
+use crate::identify::preflight::Obstacle;
+use crate::identify::seccomp::{self, Call};
+use crate::identify::stub::StubPlace;
+use crate::identify::{IdentifyError, Target};
+use crate::sys::proc::{Doing, StatusFile};
+use crate::sys::ptrace::{self, Regs, Tid};
+use lpb::RunAddr;
+use std::collections::BTreeSet;
+
+/// Bytes below the stack pointer that a borrowed thread needs.
+const STACK_ROOM: u64 = 256;
+const PROT_WRITE: u32 = 2;
+/// So many pieces of so many bytes above the stack pointer are searched for a signal frame: 64 KiB.
+const SIGNAL_CHUNKS: usize = 16;
+const SIGNAL_CHUNK: usize = 4096;
+
+/// Threads that can be borrowed, those first that notice least: asleep in a call that the kernel resumes, running, other. Of
+/// many threads only so many are looked at as are asked for.
+pub fn by_reluctance(target: &Target) -> impl Iterator<Item = Tid> {
+    let rank = |tid: Tid| match target.process.thread_state(tid) {
+        None | Some('Z' | 'X') => None,
+        Some('D') => Some(4),
+        Some(_) => Some(match target.process.thread_doing(tid) {
+            Doing::Blocked { nr, .. } if arch::disturbed_by_stop(nr) => 3,
+            Doing::Blocked { nr, .. } if nr >= 0 => 0,
+            Doing::Running => 1,
+            _ => 2,
+        }),
+    };
+    let mut threads = target.process.threads().unwrap_or_default().into_iter();
+    let mut put_off = BTreeSet::new();
+    std::iter::from_fn(move || {
+        for tid in threads.by_ref() {
+            match rank(tid) {
+                None => {}
+                Some(0) => return Some(tid),
+                Some(rank) => _ = put_off.insert((rank, tid)),
+            }
+        }
+        put_off.pop_first().map(|(_, tid)| tid)
+    })
+}
+
+/// Whether the context can be written below `rsp`: into the same mapping, or a stack that grows.
+pub(super) fn has_stack_room(maps: &Maps, rsp: RunAddr) -> bool {
+    // An empty stack's pointer may equal the end of its mapping.
+    let mapping = rsp.minus(1).and_then(|below| maps.at(below));
+    let fits = |m: &Mapping| rsp.minus(STACK_ROOM).is_some_and(|low| low >= m.start) || m.path == "[stack]";
+    mapping.is_some_and(|m| m.prot & PROT_WRITE != 0 && fits(m))
+}
+
+/// Whether the thread has room for a list of calls below its stack, and nothing but room: it is on its own stack, and not in a
+/// signal handler, which may have another one inside it.
+pub(super) fn can_run_errands(target: &Target, maps: &Maps, live: &Regs) -> bool {
+    let sp = RunAddr(live.rsp);
+    let Some(stack) = own_stack(maps, live) else { return false };
+    let room = stack.path == "[stack]" || sp.minus(stub::LIST_ROOM).is_some_and(|low| low >= stack.start);
+    room && !has_signal_frame(target, sp, stack.end)
+}
+
+/// Whether the thread may be in a signal handler: a signal frame lies above `sp`, or that cannot be read.
+fn has_signal_frame(target: &Target, sp: RunAddr, end: RunAddr) -> bool {
+    let mut buf = [0; SIGNAL_CHUNK];
+    let mut at = sp;
+    for _ in 0..SIGNAL_CHUNKS {
+        let len = end.since(at).map_or(0, lpb::addr::to_usize).min(SIGNAL_CHUNK);
+        let Some(chunk) = buf.get_mut(..len).filter(|chunk| !chunk.is_empty()) else { return false };
+        if target.memory.read(at, chunk).is_err() || arch::has_signal_frame(chunk) {
+            return true;
+        }
+        // A frame may lie across the border.
+        at = RunAddr(at.0.saturating_add(lpb::addr::to_u64(SIGNAL_CHUNK - arch::FRAME_LEN)));
+    }
+    false
+}
+
+/// The stack that it was born with, if it is on it: the kernel's, or the one that its thread-local data ends.
+pub fn own_stack<'m>(maps: &'m Maps, live: &Regs) -> Option<&'m Mapping> {
+    let (sp, tls) = (RunAddr(live.rsp), RunAddr(live.fs_base));
+    let mapping = maps.at(sp).filter(|m| m.prot & PROT_WRITE != 0)?;
+    (mapping.path == "[stack]" || (mapping.holds(tls) && sp < tls)).then_some(mapping)
+}
+
+/// Runs the thread's seccomp filters on the calls that it is to make, and on the one that brings it home.
+pub(super) fn ask_seccomp(
+    target: &Target,
+    place: &StubPlace,
+    tid: Tid,
+    status: &StatusFile,
+    calls: &[Call],
+) -> Result<(), BorrowError> {
+    let text = status.read().unwrap_or_default();
+    match target.process.status(&text, "Seccomp").as_deref() {
+        None | Some("0") => return Ok(()),
+        // It has gone there since the preflight.
+        Some("1") => {
+            let (pid, obstacle) = (target.process.pid, Obstacle::Strict);
+            return Err(IdentifyError::Obstacle { pid, obstacle }.into());
+        }
+        Some(_) => {}
+    }
+    let filters = ptrace::seccomp_filters(tid).map_err(|source| BorrowError::FilterUnread { tid, source })?;
+    for call in calls.iter().chain([&stub::HOMEWARD_CALL]) {
+        let answer = seccomp::answer(&filters, call, stub::call_site(place.at));
+        if !answer.harmless() {
+            return Err(BorrowError::Seccomp { tid, nr: call.nr, answer: answer.word() });
+        }
+    }
+    Ok(())
+}

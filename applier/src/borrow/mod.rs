@@ -1,0 +1,386 @@
+//! Borrowing one thread of the target for a few system calls, so that it survives our death at any instant.
+//!
+//! ```text
+//! SEIZE, INTERRUPT ─► stopped                     its registers, signal mask and stack are as it left them
+//!
+//! a thread that computes, on a stack of its own: an errand
+//!   write calls and context below its stack         still as it left them
+//!   block all signals, SETREGS(stub), DETACH        the stub makes the calls and brings it back; it is not stopped again
+//!   read what it noted
+//!
+//! any other: live
+//!   write context below its stack                   still as it left them
+//!   block all signals, SETREGS(stub)                from here on the stub brings it back by itself:
+//!     CONT to the system call's entry                 finish the call, restore the mask, restore the registers
+//!     INTERRUPT, CONT ─► stopped behind the call
+//!     (more calls)
+//!   restore mask, registers and stack, DETACH       as it left it; the kernel resumes an interrupted sleep
+//! ```
+//! A thread that sleeps does not notice how long it stands still; one that computes does. But an errand leaves its traces
+//! below the stack, where a stack that is too small has somebody else's data.
+
+mod choice;
+mod errand;
+mod error;
+mod leave;
+
+pub use choice::{by_reluctance, own_stack};
+pub use error::BorrowError;
+pub use leave::{goes_on_with, let_go};
+
+use crate::arch::x86_64::stub::{self, InStub, STUB};
+use crate::arch::x86_64::{SYS_MMAP, SYS_MUNMAP, error_of, in_call, is_64_bit};
+use crate::identify::Target;
+use crate::identify::maps::Maps;
+use crate::identify::seccomp::Call;
+use crate::identify::stub::{StubPlace, encode_intent};
+use crate::sys::fault::step;
+use crate::sys::ptrace::{self, Event, Regs, Tid};
+use choice::{ask_seccomp, can_run_errands, has_stack_room};
+use leave::{Held, wait_for_stop};
+use lpb::RunAddr;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How long one thread may take to stop, or to make one system call.
+const PATIENCE: Duration = Duration::from_secs(2);
+const ALL_SIGNALS: u64 = u64::MAX;
+
+/// A thread that makes system calls for us.
+#[must_use = "give it back"]
+pub struct Borrowed<'a> {
+    target: &'a Target,
+    place: &'a StubPlace,
+    tid: Tid,
+    /// `None`: it goes its own way.
+    stopped: Option<Stopped>,
+    /// The stub is in place.
+    stub: bool,
+    /// The mappings that it was judged by. They are forgotten when it goes on: that takes time.
+    kept: Option<Maps>,
+}
+
+/// A stopped thread.
+struct Stopped {
+    /// As it was stopped.
+    live: Regs,
+    /// What it goes on with.
+    original: Regs,
+    mask: u64,
+    /// It computes, and has room for a list of calls below its stack.
+    errands: bool,
+    /// The context is in place, and its registers may no longer be its own.
+    armed: bool,
+    /// It has made a call since it was stopped.
+    called: bool,
+    /// What stood where the context is.
+    below: Option<(RunAddr, Vec<u8>)>,
+}
+
+/// A call that the kernel has refused, and why.
+pub type Refused = (Call, io::Error);
+
+impl<'a> Borrowed<'a> {
+    /// Stops the thread that minds it least and that may make all of `calls`.
+    ///
+    /// # Errors
+    /// If there is none; those that were tried go on.
+    pub fn take(target: &'a Target, place: &'a StubPlace, calls: &[Call]) -> Result<Self, BorrowError> {
+        let pid = target.process.pid;
+        if let Some(tid) = target.astray.get() {
+            return Err(BorrowError::Slow { what: "come back from the injected code", tid });
+        }
+        let maps = target.maps()?;
+        let mut last = BorrowError::NoThread { pid, why: "it has none that runs".into() };
+        for tid in by_reluctance(target) {
+            match Self::stop(target, place, tid, &maps, calls) {
+                Ok(mut borrowed) => {
+                    borrowed.kept = Some(maps);
+                    return Ok(borrowed);
+                }
+                Err(why) => last = why,
+            }
+        }
+        // A process whose threads are all zombies has ended too.
+        Err(if by_reluctance(target).next().is_none() { BorrowError::Gone { pid } } else { last })
+    }
+
+    /// Stops this thread.
+    ///
+    /// # Errors
+    /// If it cannot be borrowed; it goes on.
+    pub fn stop(
+        target: &'a Target,
+        place: &'a StubPlace,
+        tid: Tid,
+        maps: &Maps,
+        calls: &[Call],
+    ) -> Result<Self, BorrowError> {
+        ptrace::seize(tid, false).map_err(|source| BorrowError::Seize { tid, source })?;
+        let held = Held { tid };
+        let no_thread = |why| BorrowError::NoThread { pid: target.process.pid, why };
+        if !target.process.has_thread(tid) {
+            return Err(no_thread(format!("thread {tid} ended")));
+        }
+        let call = |what| move |source| BorrowError::Call { what, tid, source };
+        let status = target.process.open_status(tid).map_err(call("opening the status"))?;
+        // What has been read once is read again in less time, and then the thread stands still.
+        let _ = status.read();
+        ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
+        wait_for_stop(tid)?;
+        let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
+        // Another thread may have called exec since: this one would be dead, but the memory that was opened is another's.
+        target.still_there(maps)?;
+        if !is_64_bit(&live) {
+            return Err(no_thread(format!("thread {tid} runs 32-bit code")));
+        }
+        if !has_stack_room(maps, RunAddr(live.rsp)) {
+            return Err(no_thread(format!("thread {tid} has no room on its stack")));
+        }
+        if ptrace::dispatches_syscalls(tid) {
+            return Err(BorrowError::Dispatch { tid });
+        }
+        ask_seccomp(target, place, tid, &status, calls)?;
+        let mask = ptrace::signal_mask(tid).map_err(call("PTRACE_GETSIGMASK"))?;
+        let original = goes_on_with(target, tid, live);
+        // One that SIGSTOP holds would set off on an errand only when somebody lets it go on.
+        let errands = !in_call(&live) && !ptrace::in_group_stop(tid) && can_run_errands(target, maps, &live);
+        std::mem::forget(held);
+        target.memory.with_stopped(Some(tid));
+        let stopped = Stopped { live, original, mask, errands, armed: false, called: false, below: None };
+        Ok(Self { target, place, tid, stopped: Some(stopped), stub: false, kept: None })
+    }
+
+    /// The thread's number.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Its registers, as it was stopped; `None`: it goes its own way.
+    pub fn live(&self) -> Option<&Regs> {
+        self.stopped.as_ref().map(|s| &s.live)
+    }
+
+    /// Names the mapping that the next call will make, where a later lp-apply finds it; `None` clears it.
+    pub fn note_intent(&mut self, intent: Option<(RunAddr, u64)>) -> Result<(), BorrowError> {
+        self.write_stub()?;
+        let written = self.target.memory.write(self.place.intent_at(), &encode_intent(intent));
+        written.and_then(|()| step("intent")).map_err(self.failed("writing the intent"))
+    }
+
+    /// Makes the thread run these system calls, up to the first that fails: it is the inner error. All of one kind, and for
+    /// different addresses.
+    pub fn run(&mut self, calls: &[Call]) -> Result<Result<(), Refused>, BorrowError> {
+        let mut left = calls;
+        while let Some(call) = left.first() {
+            self.hold(left)?;
+            self.write_stub()?;
+            let errand = self.hold(left)?.errands && !self.target.memory.refuses();
+            let made = if errand { self.run_errand(left)? } else { self.run_live(call)? };
+            match made {
+                Ok(n) => left = left.get(n..).unwrap_or_default(),
+                Err(e) => return Ok(Err((*call, e))),
+            }
+            step("called").map_err(self.failed("the injected call"))?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sends it on an errand. How many calls it has made; if it has not made the first, it makes that one live.
+    fn run_errand(&mut self, calls: &[Call]) -> Result<io::Result<usize>, BorrowError> {
+        let errand = self.send_on_errand(calls)?;
+        let (made, misplaced) = errand.outcome(self)?;
+        if let (Some(at), Some(call)) = (misplaced, calls.get(made)) {
+            let _ = self.call(&unmap(at, call))?;
+        }
+        match calls.first() {
+            Some(first) if made == 0 => self.run_live(first),
+            _ => Ok(Ok(made)),
+        }
+    }
+
+    /// Makes one call live.
+    fn run_live(&mut self, call: &Call) -> Result<io::Result<usize>, BorrowError> {
+        Ok(match self.call(call)? {
+            Ok(got) if call.nr == SYS_MMAP && Some(&got) != call.args.first() => {
+                // Somewhere else: an old kernel, or a hostile target. Take it back at once.
+                let _ = self.call(&unmap(RunAddr(got), call))?;
+                Err(io::Error::from_raw_os_error(libc::EEXIST))
+            }
+            made => made.map(|_| 1),
+        })
+    }
+
+    /// Makes the thread run one system call. `Ok(Err(errno))`: the call itself failed.
+    fn call(&mut self, call: &Call) -> Result<io::Result<u64>, BorrowError> {
+        let stopped = self.hold(std::slice::from_ref(call))?;
+        // A thread that computes goes on between two calls, so that it never stands still for more than one of them; one that
+        // sleeps does not notice.
+        if stopped.called && !in_call(&stopped.live) {
+            self.go_home()?;
+        }
+        self.write_stub()?;
+        self.write_below(&[])?;
+        let original = self.hold(std::slice::from_ref(call))?.original;
+        self.set_off(&stub::armed(&original, self.place.at, call))?;
+        let result = self.run_call()?;
+        Ok(error_of(result).map_or(Ok(result), |errno| Err(io::Error::from_raw_os_error(errno))))
+    }
+
+    /// The thread, stopped; or another that may make these calls, if it has ended or gone where it cannot be borrowed.
+    fn hold(&mut self, calls: &[Call]) -> Result<&mut Stopped, BorrowError> {
+        if self.stopped.is_none() {
+            let maps = self.target.maps()?;
+            self.kept = None;
+            let mut again = match Self::stop(self.target, self.place, self.tid, &maps, calls) {
+                Err(BorrowError::NoThread { .. }) => Self::take(self.target, self.place, calls),
+                again => again,
+            }?;
+            again.stub = self.stub;
+            again.kept.get_or_insert(maps);
+            *self = again;
+        }
+        let gone = BorrowError::Gone { pid: self.target.process.pid };
+        self.stopped.as_mut().ok_or(gone)
+    }
+
+    /// Writes the stub: dead bytes until the registers of a thread point there.
+    fn write_stub(&mut self) -> Result<(), BorrowError> {
+        if self.stub {
+            return Ok(());
+        }
+        let written = self.target.memory.write(self.place.at, &STUB).and_then(|()| step("stub"));
+        written.map_err(self.failed("writing the stub"))?;
+        self.stub = true;
+        Ok(())
+    }
+
+    /// Writes what the thread goes home with, and the calls that it makes before, below its stack.
+    fn write_below(&mut self, calls: &[Call]) -> Result<(), BorrowError> {
+        let failed = self.failed("writing the saved context");
+        let memory = &self.target.memory;
+        let Some(stopped) = &mut self.stopped else { return Ok(()) };
+        let no_room = || io::Error::other("the stack pointer is 0");
+        let saved = stub::saved_list(&stopped.original, stopped.mask, calls).ok_or_else(no_room);
+        let written = saved.and_then(|(at, bytes)| {
+            // A small stack may have ended above, and this may be somebody's data: it comes back when the thread goes home.
+            if stopped.below.is_none() {
+                stopped.below = Some((at, memory.read_vec(at, bytes.len())?));
+            }
+            memory.write(at, &bytes)
+        });
+        written.and_then(|()| step("context")).map_err(failed)
+    }
+
+    /// Gives it these registers and blocks its signals. From here on it comes home by itself.
+    fn set_off(&mut self, regs: &Regs) -> Result<(), BorrowError> {
+        if let Some(stopped) = &mut self.stopped {
+            (stopped.armed, stopped.called) = (true, true);
+        }
+        ptrace::set_regs(self.tid, regs).map_err(self.failed("PTRACE_SETREGS"))?;
+        ptrace::set_signal_mask(self.tid, ALL_SIGNALS).map_err(self.failed("PTRACE_SETSIGMASK"))
+    }
+
+    /// Lets it go where it has set off to. Nobody waits for it.
+    fn let_off(&mut self) -> Result<(), BorrowError> {
+        self.stopped = None;
+        self.target.memory.with_stopped(None);
+        let target = self.target;
+        ptrace::detach(self.tid, 0).map_err(self.failed("PTRACE_DETACH")).inspect_err(|_| {
+            // It may be on its way all the same.
+            target.astray.set(Some(self.tid));
+        })
+    }
+
+    /// Sends it through `code`, which takes it home by itself. Nobody waits for it any more.
+    ///
+    /// # Errors
+    /// It may be on its way all the same if letting it go has failed.
+    pub fn send(mut self, code: RunAddr) -> Result<(), BorrowError> {
+        self.write_below(&[])?;
+        let Some(stopped) = &self.stopped else { return Ok(()) };
+        self.set_off(&stub::sent(&stopped.original, code))?;
+        self.let_off()
+    }
+
+    fn run_call(&self) -> Result<u64, BorrowError> {
+        let (tid, stub) = (self.tid, self.place.at);
+        ptrace::cont_to_syscall(tid).map_err(self.failed("PTRACE_SYSCALL"))?;
+        // A group-stop, or an interrupt still pending, may come in between: the registers tell how far the thread is.
+        for _ in 0..64 {
+            match self.next("enter the injected call")? {
+                Event::Syscall => {
+                    ptrace::interrupt(tid).map_err(self.failed("PTRACE_INTERRUPT"))?;
+                    ptrace::cont(tid, 0).map_err(self.failed("PTRACE_CONT"))?;
+                }
+                Event::Stop => {
+                    let regs = ptrace::regs(tid).map_err(self.failed("PTRACE_GETREGS"))?;
+                    match stub::in_stub(&regs, stub) {
+                        InStub::Done(result) => return Ok(result),
+                        InStub::Before => ptrace::cont_to_syscall(tid).map_err(self.failed("PTRACE_SYSCALL"))?,
+                        InStub::Elsewhere => return Err(BorrowError::Strange { tid, event: Event::Stop }),
+                    }
+                }
+                // SIGSTOP, which cannot be blocked. It takes effect, and the thread works on for us meanwhile.
+                Event::Signal(signal) => {
+                    ptrace::interrupt(tid).map_err(self.failed("PTRACE_INTERRUPT"))?;
+                    ptrace::cont(tid, signal).map_err(self.failed("PTRACE_CONT"))?;
+                }
+                Event::Exited => return Err(BorrowError::Gone { pid: self.target.process.pid }),
+                event => return Err(BorrowError::Strange { tid, event }),
+            }
+        }
+        Err(BorrowError::Slow { what: "finish the injected call", tid })
+    }
+
+    fn next(&self, what: &'static str) -> Result<Event, BorrowError> {
+        let event = ptrace::next(self.tid, Instant::now().checked_add(PATIENCE).unwrap_or_else(Instant::now));
+        event.map_err(self.failed("waiting"))?.ok_or(BorrowError::Slow { what, tid: self.tid })
+    }
+
+    fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> BorrowError + use<> {
+        let tid = self.tid;
+        move |source| BorrowError::Call { what, tid, source }
+    }
+
+    /// Lets the thread go on as if nothing had been.
+    pub fn give_back(mut self) -> Result<(), BorrowError> {
+        self.go_home()
+    }
+
+    fn go_home(&mut self) -> Result<(), BorrowError> {
+        let Some(stopped) = self.stopped.take() else { return Ok(()) };
+        let _held = Held { tid: self.tid };
+        let restored = match stopped.armed {
+            true => ptrace::set_signal_mask(self.tid, stopped.mask).map_err(self.failed("PTRACE_SETSIGMASK")),
+            false => Ok(()),
+        };
+        let set = || ptrace::set_regs(self.tid, &stopped.original).map_err(self.failed("PTRACE_SETREGS"));
+        let restored = restored.and_then(|()| set());
+        let tidied = match (&restored, &stopped.below) {
+            (Ok(()), Some((at, bytes))) => {
+                self.target.memory.write(*at, bytes).map_err(self.failed("tidying the stack"))
+            }
+            _ => Ok(()),
+        };
+        self.target.memory.with_stopped(None);
+        if restored.is_err() {
+            // It is on its way, and will make its call when it runs again. Until then nothing may be done in the target.
+            self.target.astray.set(Some(self.tid));
+        }
+        restored.and(tidied)
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        // An error is on its way already; the stub brings the thread back if this fails too.
+        let _ = self.go_home();
+    }
+}
+
+/// The call that takes back what `call` has mapped at another place.
+fn unmap(at: RunAddr, call: &Call) -> Call {
+    let [_, len, ..] = call.args;
+    Call { nr: SYS_MUNMAP, args: [at.0, len, 0, 0, 0, 0] }
+}

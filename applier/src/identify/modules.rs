@@ -1,0 +1,175 @@
+//! Which build of a module is loaded, and where.
+//!
+//! "The first mapping of the file" is not its base: programs map their own file a second time as data, linkers leave
+//! gaps, and several loads may share a page. So every mapping proposes a bias for every `PT_LOAD` that could have made it,
+//! and a proposal counts only if *all* `PT_LOAD`s are where they must be and the build-id in memory is the right one.
+
+use super::maps::Maps;
+use lpb::limits::PAGE;
+use lpb::{Build, BuildIdx, ElfType, LinkAddr, LoadBias, Module, RunAddr, Segment};
+
+const PF_X: u32 = 1;
+const PROT_EXEC: u32 = 4;
+
+/// A module found in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which of its builds.
+    pub build: BuildIdx,
+    /// Where.
+    pub bias: LoadBias,
+}
+
+/// Why a module was not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// No mapping looks like it.
+    NotLoaded,
+    /// Something of that name is loaded, but it is no build that the patch knows. Its build-id, if it could be read.
+    OtherBuild(Option<Vec<u8>>),
+    /// It is loaded more than once (dlmopen, or a copy).
+    Ambiguous(Vec<LoadBias>),
+}
+
+/// Finds the one loaded build of `module`. `read(at, len)`: bytes of the process, if they can be read.
+pub fn find(
+    module: &Module<'_>,
+    maps: &Maps,
+    read: impl Fn(RunAddr, usize) -> Option<Vec<u8>>,
+) -> Result<Found, Missing> {
+    let mut found = Vec::new();
+    let mut other = None;
+    for (index, build) in (0..).zip(&module.builds) {
+        for bias in candidate_biases(build, maps) {
+            let mut file = None;
+            if !build.segments.iter().all(|s| segment_fits(build, s, bias, maps, &mut file)) {
+                continue;
+            }
+            match proof_holds(build, bias, &read) {
+                true => found.push(Found { build: BuildIdx(index), bias }),
+                false => other = Some(read(build.build_id_addr.loaded_at(bias), build.build_id.len())),
+            }
+        }
+    }
+    match found.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(match other {
+            Some(id) => Missing::OtherBuild(id.filter(|id| !id.is_empty())),
+            None if maps.iter().any(|m| m.inode != 0 && m.file_name() == module.name) => Missing::OtherBuild(None),
+            None => Missing::NotLoaded,
+        }),
+        several => Err(Missing::Ambiguous(several.iter().map(|f| f.bias).collect())),
+    }
+}
+
+fn page_down(at: u64) -> u64 {
+    at & !PAGE.wrapping_sub(1)
+}
+
+fn candidate_biases(build: &Build<'_>, maps: &Maps) -> Vec<LoadBias> {
+    let mut biases: Vec<_> = build
+        .segments
+        .iter()
+        .filter(|s| s.filesz != 0)
+        .flat_map(|s| {
+            let page = LinkAddr(page_down(s.vaddr.0));
+            let from = page_down(s.offset.0);
+            maps.iter().filter(move |m| m.inode != 0 && m.offset.0 == from).map(move |m| m.start.bias_of(page))
+        })
+        .filter(|bias| build.e_type == ElfType::Dyn || *bias == LoadBias(0))
+        .collect();
+    biases.sort_unstable();
+    biases.dedup();
+    biases
+}
+
+/// Whether the pages of one `PT_LOAD` are mapped as the loader maps them. `file`: device and inode that all segments of
+/// the build must share, once one of them has shown it.
+fn segment_fits<'m>(
+    build: &Build<'_>,
+    s: &Segment,
+    bias: LoadBias,
+    maps: &'m Maps,
+    file: &mut Option<(&'m str, u64)>,
+) -> bool {
+    if s.filesz == 0 {
+        return true;
+    }
+    let start = LinkAddr(page_down(s.vaddr.0)).loaded_at(bias);
+    let Some(end) = s.vaddr.loaded_at(bias).plus(s.filesz) else {
+        return false;
+    };
+    let executable = s.flags & PF_X != 0;
+    let shares_page = build.segments.iter().any(|x| x.flags & PF_X != 0 && x != s && pages_meet(x, s));
+    if file.is_none() {
+        *file = maps.within(start, end).iter().find(|m| m.inode != 0).map(|m| (m.dev.as_str(), m.inode));
+    }
+    maps.covers(start, end, |m| {
+        let prot_fits = shares_page || executable == (m.prot & PROT_EXEC != 0);
+        if m.inode == 0 {
+            // Text remapped to huge pages is anonymous; data never is.
+            return executable && prot_fits;
+        }
+        let at = m.start.0.wrapping_sub(start.0).wrapping_add(page_down(s.offset.0));
+        prot_fits && m.offset.0 == at && *file == Some((m.dev.as_str(), m.inode))
+    })
+}
+
+fn pages_meet(a: &Segment, b: &Segment) -> bool {
+    let pages = |s: &Segment| (page_down(s.vaddr.0), s.vaddr.0.saturating_add(s.filesz).next_multiple_of(PAGE));
+    let ((a_start, a_end), (b_start, b_end)) = (pages(a), pages(b));
+    a_start < b_end && b_start < a_end
+}
+
+fn proof_holds(build: &Build<'_>, bias: LoadBias, read: &impl Fn(RunAddr, usize) -> Option<Vec<u8>>) -> bool {
+    let stands = |at: LinkAddr, want: &[u8]| {
+        want.is_empty() || read(at.loaded_at(bias), want.len()).is_some_and(|have| have == want)
+    };
+    stands(build.build_id_addr, &build.build_id) && stands(build.proof_addr, &build.proof)
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of our own")]
+mod tests {
+    use super::*;
+    use lpb::FileOff;
+
+    fn load(vaddr: u64, offset: u64, filesz: u64, flags: u32) -> Segment {
+        Segment { vaddr: LinkAddr(vaddr), offset: FileOff(offset), filesz, memsz: filesz, flags }
+    }
+
+    fn module(e_type: ElfType, base: u64) -> Module<'static> {
+        let segments = vec![load(base, 0, 0x600, 4), load(base + 0x1000, 0x1000, 0x200, 5)];
+        let build_id_addr = LinkAddr(base + 0x300);
+        let build_id = vec![1, 2, 3].into();
+        let build = Build { e_type, build_id, build_id_addr, segments, proof: vec![].into(), proof_addr: LinkAddr(0) };
+        Module { name: "prog".into(), optional: false, builds: vec![build] }
+    }
+
+    #[test]
+    fn the_base_is_found_among_decoys() {
+        let copy = "10000000-10002000 r--p 00000000 fe:01 7 /prog\n";
+        let pie = "55000000-55001000 r--p 00000000 fe:01 7 /prog\n55001000-55002000 r-xp 00001000 fe:01 7 /prog\n";
+        let mixed = pie.replacen("fe:01 7", "fe:01 8", 1);
+        let huge = "55000000-55001000 r--p 00000000 fe:01 7 /prog\n55001000-55002000 r-xp 00000000 00:00 0\n";
+        let twin = pie.replace("55", "66");
+        let fixed = pie.replace("55", "00");
+        let found = |bias| Ok(Found { build: BuildIdx(0), bias: LoadBias(bias) });
+        let other = Err(Missing::OtherBuild(Some(vec![9, 9, 9])));
+        let two = Err(Missing::Ambiguous(vec![LoadBias(0x5500_0000), LoadBias(0x6600_0000)]));
+        for (why, kind, base, maps, id, want) in [
+            ("plain", ElfType::Dyn, 0, pie.to_owned(), [1, 2, 3], found(0x5500_0000)),
+            ("a data copy below", ElfType::Dyn, 0, format!("{copy}{pie}"), [1, 2, 3], found(0x5500_0000)),
+            ("text on huge pages", ElfType::Dyn, 0, huge.to_owned(), [1, 2, 3], found(0x5500_0000)),
+            ("another build", ElfType::Dyn, 0, pie.to_owned(), [9, 9, 9], other),
+            ("only a data copy", ElfType::Dyn, 0, copy.to_owned(), [1, 2, 3], Err(Missing::OtherBuild(None))),
+            ("parts of two files", ElfType::Dyn, 0, mixed, [1, 2, 3], Err(Missing::OtherBuild(None))),
+            ("not there", ElfType::Dyn, 0, String::new(), [1, 2, 3], Err(Missing::NotLoaded)),
+            ("twice", ElfType::Dyn, 0, format!("{pie}{twin}"), [1, 2, 3], two),
+            ("fixed address", ElfType::Exec, 0, fixed, [1, 2, 3], found(0)),
+        ] {
+            let got = find(&module(kind, base), &Maps::parse(&maps), |_, _| Some(id.to_vec()));
+            assert_eq!(got, want, "{why}");
+        }
+    }
+}

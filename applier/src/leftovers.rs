@@ -1,0 +1,220 @@
+//! What earlier runs left in a process: patches in force, and the remains of an lp-apply that died.
+//!
+//! | record says         | sites say            | that is                                | done about it         |
+//! |---------------------|----------------------|----------------------------------------|-----------------------|
+//! | active              | new                  | a patch in force                       | nothing               |
+//! | any                 | gate open            | committed, not settled                 | settle                |
+//! | staging, staged     | old                  | never in force                         | unmap                 |
+//! | any other           | old, or gate shut    | a commit or revert that was cut short  | sites old, then unmap |
+//! | committing, reverting | mixed              | the same, without gate                 | sites old, then unmap |
+//! | active              | mixed                | somebody else changed a site           | left alone            |
+//! | inactive            | none leads in        | withdrawn, but not unmapped            | unmap                 |
+//! | inactive            | mixed                | something wrote into the record        | left alone            |
+//!
+//! What cannot be unmapped because a thread is still in it stays, inactive, until a later run finds it free.
+//!
+//! The lock on the process is held, so no record here belongs to a lp-apply that is alive.
+
+use crate::commit::{self, CommitError, Cost, Obstacle, Quiet, Quietness};
+use crate::identify::records::{self, Patched, Record, Truth};
+use crate::identify::stub::StubPlace;
+use crate::identify::{IdentifyError, Target};
+use crate::plan::CodeRange;
+use crate::quiesce::Busy;
+use crate::record;
+use crate::register::{self, Sent};
+use crate::trouble::Trouble;
+use lpb::life::{Life, SiteKind, State};
+use std::time::Duration;
+
+const PROT_READ_EXEC: u32 = 5;
+/// How long a leftover may take to become quiet. A thread may stay in its code for ever, and nobody has asked about it; but
+/// often it is only a word on a busy stack that looks like a return address.
+const COURTESY: Duration = Duration::from_millis(500);
+
+/// Cleans up, and returns the patches that stay.
+///
+/// # Errors
+/// If a record is damaged, or something cannot be cleaned up in time.
+pub fn clear(target: &Target, place: &StubPlace, wait: Duration) -> Result<Vec<Patched>, Trouble> {
+    if place.before.is_none() {
+        // Threads of a dead run may still be on their way into its last call.
+        commit::when_quiet(target, Quietness::of(&[], wait), |quiet| quiet.cancel_calls(place))?;
+    }
+    record::forget_intent(target, place)?;
+    let mut staying = Vec::new();
+    for mut patched in sound_records(target)? {
+        let life = &mut patched.life;
+        match (patched.truth, life.state) {
+            (Truth::New, State::Active)
+            | (Truth::Mixed, State::Active | State::Staging | State::Staged | State::Inactive) => staying.push(patched),
+            (Truth::New | Truth::Gated { open: true }, _) => {
+                commit::when_quiet(target, Quietness::of(&[], wait), |_| commit::settle(target, life))?;
+                patched.truth = Truth::New;
+                staying.push(patched);
+            }
+            (Truth::Old, State::Staging | State::Staged) => {
+                match discard(target, place, life, wait) {
+                    Ok(_) => {}
+                    // It does no harm where it is.
+                    Err(Trouble::Register(e)) if e.keeps_image() => staying.push(patched),
+                    Err(e) => return Err(e),
+                }
+            }
+            (Truth::Old | Truth::Gated { open: false } | Truth::Mixed, _) => {
+                let (undone, _) = undo(target, place, life, wait.min(COURTESY))?;
+                if undone.kept.is_some() {
+                    patched.truth = Truth::Old;
+                    staying.push(patched);
+                }
+            }
+        }
+    }
+    Ok(staying)
+}
+
+/// The readable records.
+///
+/// # Errors
+/// If one is damaged: then nothing is known of the sites it owns.
+pub fn sound_records(target: &Target) -> Result<Vec<Patched>, IdentifyError> {
+    let pid = target.process.pid;
+    let records = target.records(&target.maps()?);
+    records
+        .into_iter()
+        .map(|r| match r {
+            Record::Sound(patched) => Ok(*patched),
+            Record::Damaged { at, why } => Err(IdentifyError::DamagedRecord { pid, at, why }),
+        })
+        .collect()
+}
+
+/// What [`undo`] has done.
+#[derive(Debug, Default)]
+pub struct Undone {
+    /// Why the image is still mapped, if it is.
+    pub kept: Option<String>,
+    /// Data that was left because the program has changed it since.
+    pub left: Vec<String>,
+    /// Threads that took unwind tables back.
+    pub sent: Vec<Sent>,
+}
+
+/// All code that the patch has brought.
+pub fn own_code(life: &Life) -> Vec<CodeRange> {
+    let code = life.mappings.iter().filter(|m| m.prot == PROT_READ_EXEC);
+    let range = |m: &lpb::life::Mapping| CodeRange {
+        name: format!("the code of patch {}", life.name),
+        start: m.start,
+        end: m.range().end,
+        harmless_to: None,
+        may_end_in_call: false,
+        pushed: None,
+    };
+    code.map(range).collect()
+}
+
+/// Takes a patch out of force, and unmaps it, as soon as no thread is in its code. If one stays there until the time is up,
+/// the patch is out of force all the same, but its image is kept.
+pub fn undo(target: &Target, place: &StubPlace, life: &mut Life, wait: Duration) -> Result<(Undone, Cost), Trouble> {
+    let code = own_code(life);
+    let done = commit::when_quiet(target, Quietness::of(&code, wait), |quiet| {
+        Ok((withdraw(target, life)?, held(quiet, life, &code)?))
+    });
+    match done {
+        Ok(((left, None), cost)) => Ok((unmap(target, place, life, left, wait), cost)),
+        Ok(((left, Some(busy)), cost)) => Ok((keep(target, busy, left), cost)),
+        Err(CommitError::Busy { waited, .. }) => {
+            let (undone, cost) = undo_at_once(target, place, life, wait)?;
+            Ok((undone, Cost { waited, ..cost }))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Takes a patch out of force at once. The image is kept if a thread is in its code. `wait`: for a thread that can tell
+/// the unwinder.
+pub fn undo_at_once(
+    target: &Target,
+    place: &StubPlace,
+    life: &mut Life,
+    wait: Duration,
+) -> Result<(Undone, Cost), Trouble> {
+    let code = own_code(life);
+    let ((left, busy), cost) = commit::when_quiet(target, Quietness::any(), |quiet| {
+        let busy = quiet.busy(&code)?;
+        let left = withdraw(target, life)?;
+        Ok((left, if busy.is_some() { busy } else { held(quiet, life, &code)? }))
+    })?;
+    let undone = match busy {
+        None => unmap(target, place, life, left, wait),
+        Some(busy) => keep(target, busy, left),
+    };
+    Ok((undone, cost))
+}
+
+/// Where the program keeps an address of the patch's code that it has read from a slot: it may call it any time later.
+fn held(quiet: &Quiet<'_>, life: &Life, code: &[CodeRange]) -> Result<Option<Obstacle>, CommitError> {
+    match life.sites.iter().any(|s| s.kind == SiteKind::Slot) {
+        true => quiet.parked(code, &life.mappings),
+        false => Ok(None),
+    }
+}
+
+fn keep(target: &Target, (tid, busy): Obstacle, left: Vec<String>) -> Undone {
+    let name = target.process.thread_name(tid);
+    Undone { kept: Some(format!("thread {tid} ({name}) {busy}")), left, sent: Vec::new() }
+}
+
+/// The patch is out of force; that its memory cannot be unmapped does not change that.
+fn unmap(target: &Target, place: &StubPlace, life: &mut Life, left: Vec<String>, wait: Duration) -> Undone {
+    match discard(target, place, life, wait) {
+        Ok(sent) => Undone { kept: None, left, sent },
+        Err(e) => Undone { kept: Some(e.to_string()), left, sent: Vec::new() },
+    }
+}
+
+/// Unmaps a patch whose sites are old, once no unwinder knows it any more. Returns the threads that said so.
+pub fn discard(target: &Target, place: &StubPlace, life: &mut Life, wait: Duration) -> Result<Vec<Sent>, Trouble> {
+    let sent = register::leave(target, place, life, wait)?;
+    record::dissolve(target, place, life)?;
+    Ok(sent)
+}
+
+/// An inactive patch has old sites already, unless its record is wrong.
+fn withdraw(target: &Target, life: &mut Life) -> Result<Vec<String>, CommitError> {
+    let withdrawn = life.state == State::Inactive && !records::leads_in(life, &|at, len| target.read(at, len));
+    if withdrawn { Ok(vec![]) } else { commit::withdraw(target, life) }
+}
+
+/// Puts back the bytes under the stub if they are still changed, as soon as no thread is there. After a run that failed half-way
+/// a thread may be on its way into calls that nobody waits for, and a mapping may have been made that only the intent tells of.
+/// Both end before the stub does.
+pub fn tidy(target: &Target, place: &StubPlace) -> Result<(), Trouble> {
+    if record::stub_is_gone(target, place) {
+        return Ok(());
+    }
+    let intent = place.present_intent(|at, len| target.read(at, len));
+    if target.astray.get().is_some() || intent.is_some() {
+        commit::when_quiet(target, Quietness::any(), |quiet| quiet.cancel_calls(place))?;
+        target.astray.set(None);
+    }
+    if let Some((at, len)) = intent {
+        record::forget(target, place, at, len)?;
+    }
+    let code = [place.code()];
+    let remove = || {
+        let name = "the bytes under the injected code".to_owned();
+        record::remove_stub(target, place).map_err(|source| CommitError::Write { name, at: place.at, source })
+    };
+    match commit::when_quiet(target, Quietness::of(&code, COURTESY), |_| remove()) {
+        Err(CommitError::Busy { busy: Busy::Unknown { .. }, .. }) => {
+            commit::when_quiet(target, Quietness::any(), |quiet| match quiet.is_clear_of(&code)? {
+                true => remove(),
+                false => Ok(()),
+            })?;
+        }
+        done => _ = done?,
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+/* A pointer to a pointer to a pointer, 30 levels: not compared to its end. */
+//# finds: the types of
+//# finds: not looked at as a whole
+//# flags: -O2
+//# option: --replace counts=fresh
+#ifdef PATCH
+int fresh(int ****************************** x, int y) { return y + (x != 0); }
+#else
+#include "talk.h"
+
+REPLACEABLE int counts(int ****************************** x, int y) { return y + 2 * (x != 0); }
+
+int main(void)
+{
+    ready();
+    while (asked())
+        SAY("%d", counts(0, 1));
+    return 0;
+}
+#endif

@@ -1,0 +1,21 @@
+/* The patch defines a global variable of the target. */
+//# flags: -O2
+//# option: --replace add=new_add
+//# finds: variable total is defined by the patch and by forked-data.global
+//# finds: --bind total=total
+//# finds: used by new_add
+#include "talk.h"
+int total = 5;
+#ifdef PATCH
+int new_add(int n) { return total += 2 * n; }
+#else
+REPLACEABLE int add(int n) { return total += n; }
+
+int main(void)
+{
+    ready();
+    while (asked())
+        SAY("%d", add(atoi(question)));
+    return 0;
+}
+#endif

@@ -1,0 +1,28 @@
+/* The one implementation is a single instruction, with another function right behind it. */
+//# flags: -O2
+//# option: --replace chosen=fresh
+//# finds: none of its implementations can be replaced
+//# finds: tiny at 0x
+#ifdef PATCH
+void fresh(void) {}
+#else
+#include "talk.h"
+
+void tiny(void);
+void behind(void);
+__asm__(".text\n.globl tiny, behind\n.type tiny, @function\n.type behind, @function\n"
+        "tiny: ret\n.size tiny, 1\nbehind: ret\n.size behind, 1\n");
+static void (*choose(void))(void) { return tiny; }
+void chosen(void) __attribute__((ifunc("choose")));
+
+int main(void)
+{
+    ready();
+    while (asked()) {
+        chosen();
+        behind();
+        SAY("%d", 1);
+    }
+    return 0;
+}
+#endif

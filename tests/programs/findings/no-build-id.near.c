@@ -1,0 +1,18 @@
+/* A program that was linked with a build-id that is not a hash. */
+//# flags: -O2 -Wl,--build-id=0x1234
+//# option: --replace answer=fresh
+#ifdef PATCH
+int fresh(int x) { return x; }
+#else
+#include "talk.h"
+
+REPLACEABLE int answer(int x) { return x * 10 + 1; }
+
+int main(void)
+{
+    ready();
+    while (asked())
+        SAY("%d", answer(1));
+    return 0;
+}
+#endif

@@ -1,0 +1,19 @@
+/* LP_REPLACE before one. */
+//# flags: -O2
+#ifdef PATCH
+#include "livepatch.h"
+LP_REPLACE(answer) int fresh(int x) { return x; }
+int stale(int x) { return x + 2; }
+#else
+#include "talk.h"
+
+REPLACEABLE int answer(int x) { return x * 10 + 1; }
+
+int main(void)
+{
+    ready();
+    while (asked())
+        SAY("%d", answer(1));
+    return 0;
+}
+#endif

@@ -1,0 +1,22 @@
+/* The patch uses an IFUNC of libc. */
+//# flags: -O2
+//# patch-flags: -O2
+//# option: --replace answer=fresh
+#ifdef PATCH
+#include <string.h>
+char text[64] = "x";
+int fresh(int x);
+int fresh(int x) { return x + (int)strlen(text); }
+#else
+#include "talk.h"
+
+REPLACEABLE int answer(int x) { return x * 10 + 1; }
+
+int main(void)
+{
+    ready();
+    while (asked())
+        SAY("%d", answer(1));
+    return 0;
+}
+#endif

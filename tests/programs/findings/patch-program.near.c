@@ -1,0 +1,20 @@
+/* A library that names an entry point. */
+//# flags: -O2
+//# patch-flags: -Wl,-e,fresh
+//# option: --replace answer=fresh
+#ifdef PATCH
+int fresh(int x);
+int fresh(int x) { return x; }
+#else
+#include "talk.h"
+
+REPLACEABLE int answer(int x) { return x * 10 + 1; }
+
+int main(void)
+{
+    ready();
+    while (asked())
+        SAY("%d", answer(1));
+    return 0;
+}
+#endif

@@ -1,0 +1,16 @@
+/* `middle` ends with a jump to `leaf`, and its caller relies on what both leave alone. */
+//# flags: -O2
+//# option: --replace leaf=new_leaf
+//# finds: caller relies on
+#ifdef PATCH
+int new_leaf(int x) { return x + 2; }
+#else
+#include "talk.h"
+
+int sink;
+__attribute__((noinline)) int leaf(int x) { return x + sink; }
+__attribute__((noinline)) int middle(int x) { return leaf(x + 1); }
+__attribute__((noinline)) int caller(int a, int b, int c, int d) { return middle(a) + b * 1000 + c + d; }
+
+int main(int argc, char **argv) { return caller(argc, 2, 3, 4) == 0; }
+#endif

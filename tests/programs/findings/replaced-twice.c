@@ -1,0 +1,21 @@
+/* Two names of one function, replaced by different ones. */
+//# flags: -O2
+//# option: --replace price=new_price --replace weight=new_weight
+//# finds: weight and price are the same code at 0x
+#ifdef PATCH
+int new_price(int pieces) { return pieces * 10; }
+int new_weight(int pieces) { return pieces; }
+#else
+#include "talk.h"
+
+REPLACEABLE int price(int pieces) { return pieces * 10 + 1; }
+int weight(int pieces) __attribute__((alias("price")));
+
+int main(void)
+{
+    ready();
+    while (asked())
+        SAY("%d %d", price(3), weight(3));
+    return 0;
+}
+#endif

@@ -1,0 +1,74 @@
+//! C. Threads and consistency: no thread is moved from the old code to the new one in the middle of a function.
+
+use lp_tests::scenario::Scenario;
+use lp_tests::tools::lp_apply_start;
+use lp_tests::{Outcome, Target, lp_apply, lp_compile};
+
+/// C2: a thread is asleep inside the function; the default waits until it has left.
+#[test]
+fn c2_waits_for_a_thread_inside() {
+    let (built, bundle) = Scenario::of("c2_asleep_inside.c").bundle();
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    assert_eq!(target.ask("tick"), "ticking 0");
+    assert_eq!(target.ask("hold 2000"), "holding 0");
+    let applying = lp_apply_start([bundle.to_str().unwrap(), "--pid", &pid, "--wait", "30s"]);
+    assert_eq!(target.next_line(), "held 2000", "the call in flight ends as it began");
+
+    let process = applying.verdict().expect(Outcome::Applied);
+    let waited = process["waited_ms"].as_u64().unwrap();
+    assert!(waited > 0, "it did not wait: {process:#}");
+    assert_eq!(target.ask("now"), "1000");
+    // A number for people: on a busy machine it says more about the machine than about lp-apply.
+    println!("waited {waited} ms; largest gap of another thread: {}", target.ask("gap"));
+    target.finish();
+}
+
+/// C3: a thread never leaves the function.
+#[test]
+fn c3_blocked_by_a_thread_that_stays() {
+    let (built, bundle) = Scenario::of("c2_asleep_inside.c").bundle();
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    let bundle = bundle.to_str().unwrap();
+    assert_eq!(target.ask("hold -1"), "holding 0");
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let tids = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+    let holder = tids.filter(|tid| *tid != pid).max_by_key(|tid| tid.parse::<u32>().unwrap()).unwrap();
+    let before = target.snapshot();
+
+    let verdict = lp_apply([bundle, "--pid", &pid, "--wait", "500ms"]);
+    verdict.expect_saying(Outcome::Blocked, &["slow", &holder]);
+    assert_eq!(target.ask("now"), "0", "the old function");
+    before.assert_same(&target.snapshot());
+    assert_eq!(lp_apply(["list", "--pid", &pid]).patches(), []);
+
+    lp_apply([bundle, "--pid", &pid, "--consistency", "immediate"]).expect(Outcome::Applied);
+    assert_eq!(target.ask("now"), "1000", "the new function");
+    assert_eq!(target.ask("hold 7"), "holding 0", "other threads call the new function too");
+    assert_eq!(target.next_line(), "held 1007");
+}
+
+/// The author of the patch says that a function may be replaced while threads are inside it, and only that one.
+#[test]
+fn c3_immediate_by_the_authors_word() {
+    let scenario = Scenario::of("c2_asleep_inside.c");
+    let built = scenario.build();
+    let bundle = built.lab.path("fix.lpb");
+    let build = |name: &str| {
+        let more = ["--immediate".to_owned(), name.to_owned()];
+        lp_compile(scenario.build_args(&built, &bundle).into_iter().chain(more))
+    };
+    build("slwo").expect(4).says("--immediate slwo: the patch does not replace this function");
+    build("slow").expect(0);
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    assert_eq!(target.ask("hold -1"), "holding 0");
+    lp_apply([bundle.to_str().unwrap(), "--pid", &pid, "--wait", "500ms"]).expect(Outcome::Applied);
+    assert_eq!(target.ask("now"), "1000", "the new function");
+    // A wish of the operator goes before the author's.
+    lp_apply(["revert", bundle.to_str().unwrap(), "--pid", &pid]).expect(Outcome::Reverted);
+    let verdict = lp_apply([bundle.to_str().unwrap(), "--pid", &pid, "--wait", "500ms", "--consistency", "quiescent"]);
+    verdict.expect_saying(Outcome::Blocked, &["slow"]);
+    assert_eq!(target.ask("now"), "0", "the old function");
+}

@@ -1,0 +1,134 @@
+//! C. Threads that run, come and go while they are patched: every call is all old or all new, and nobody comes to harm.
+
+use lp_tests::{Outcome, Patient, turns};
+
+// Places on the boards of these programs.
+const ROUNDS: usize = 0;
+const ERRORS: usize = 1;
+const OLD: usize = 2;
+const NEW: usize = 3;
+
+/// C1 and C4: eight threads call two functions without pause. The first calls the second: no call mixes the versions.
+#[test]
+fn c1_c4_hot_functions_of_one_version() {
+    let mut patient = Patient::of("c1_hot.c");
+    let board = |place| patient.board.get(place);
+    for turn in 0..turns(60, 1000) {
+        patient.apply(&["--wait", "60s"]).expect(Outcome::Applied);
+        let new = board(NEW);
+        patient.board.wait_growth(ROUNDS, 100);
+        assert!(board(NEW) > new, "turn {turn}: nobody calls the new functions");
+        patient.revert(&["--wait", "60s"]).expect(Outcome::Reverted);
+        let (old, new) = (board(OLD), board(NEW));
+        patient.board.wait_growth(ROUNDS, 100);
+        assert!(board(OLD) > old, "turn {turn}: nobody calls the old functions");
+        assert_eq!((board(ERRORS), board(NEW)), (0, new), "turn {turn}: (mixed results, calls of reverted functions)");
+    }
+    assert_eq!(patient.target.ask("x"), "11");
+    patient.target.finish();
+}
+
+/// C5: the function is interrupted by a signal handler, on its own stack and on an alternate one: that is being inside.
+#[test]
+fn c5_interrupted_by_a_handler() {
+    for stack in ["same", "own"] {
+        let mut patient = Patient::of("c5_signal.c");
+        assert_eq!(patient.target.ask(stack), "in handler");
+        patient.apply(&["--wait", "300ms"]).expect_saying(Outcome::Blocked, &["work"]);
+        assert_eq!(patient.target.ask("x"), "10");
+        patient.target.send_line("end");
+        assert_eq!(patient.target.next_line(), "worked 1", "the call in flight ends as it began");
+        patient.apply(&["--wait", "30s"]).expect(Outcome::Applied);
+        assert_eq!(patient.target.ask("x"), "20");
+        patient.target.finish();
+    }
+}
+
+/// C6: a coroutine is parked inside the function. Its stack is seen only if one asks for it.
+#[test]
+fn c6_parked_coroutine() {
+    let mut patient = Patient::of("c6_coroutine.c");
+    assert_eq!(patient.target.ask("park"), "parked");
+    patient.apply(&["--scan-memory", "--wait", "300ms"]).expect_saying(Outcome::Blocked, &["work", "coroutine"]);
+    assert_eq!(patient.target.ask("x"), "10");
+    patient.apply(&[]).expect(Outcome::Applied);
+    assert_eq!(patient.target.ask("x"), "20");
+    assert_eq!(patient.target.ask("go on"), "worked 1", "the old code is all still there");
+    patient.target.finish();
+}
+
+/// C7: threads are made and end without pause: applied or blocked, and every call is right.
+#[test]
+fn c7_thread_storm() {
+    storm("0", turns(15, 100));
+}
+
+/// C7: the same beside a thousand threads that sleep.
+#[test]
+fn c7_thread_storm_among_a_thousand() {
+    storm("1000", turns(5, 50));
+}
+
+fn storm(sleepers: &str, times: usize) {
+    let mut patient = Patient::start("c7_storm.c", &[sleepers]);
+    let mut blocked = 0;
+    // What is blocked must leave the target as it was: then the next one finds nothing in its way.
+    let mut until_done = |what: &dyn Fn() -> lp_tests::Verdict, outcome: Outcome| {
+        for _ in 0..20 {
+            let verdict = what();
+            if verdict.run.status.success() {
+                println!("{}", verdict.run);
+                verdict.expect(outcome);
+                return;
+            }
+            verdict.expect(Outcome::Blocked);
+            blocked += 1;
+        }
+        panic!("blocked twenty times");
+    };
+    for _ in 0..times {
+        until_done(&|| patient.apply(&[]), Outcome::Applied);
+        patient.board.wait_growth(ROUNDS, 20);
+        until_done(&|| patient.revert(&[]), Outcome::Reverted);
+        patient.board.wait_growth(ROUNDS, 20);
+        assert_eq!(patient.board.get(ERRORS), 0, "wrong results");
+    }
+    println!("blocked {blocked} times in {times} turns");
+    assert_eq!(patient.target.ask("x"), "41");
+}
+
+/// C8: a thread stays in the new function, in code of the patch it has jumped to, in its cold part. When the time is up, or
+/// at once, revert takes the patch out of force and leaves its memory; a later run removes it.
+#[test]
+fn c8_revert_while_a_thread_is_in_new_code() {
+    let rows = ["inside", "tail", "cold"].map(|how| (how, ["--wait", "300ms"]));
+    for (how, patience) in rows.into_iter().chain([("inside", ["--consistency", "immediate"])]) {
+        let mut patient = Patient::of("c8_revert.c");
+        let before = patient.target.snapshot();
+        patient.apply(&[]).expect(Outcome::Applied);
+        assert_eq!(patient.target.ask(&format!("stay {how}")), "staying 0");
+        patient.revert(&patience).expect_saying(Outcome::Reverted, &["memory stays", "the code of patch"]);
+        assert_eq!(patient.target.ask("x"), "100", "{how}: out of force");
+        patient.revert(&[]).expect(Outcome::NotApplied);
+        patient.target.send_line("end");
+        assert_eq!(patient.target.next_line(), "worked 101", "{how}: the call in flight ends in the new code");
+        // The next run removes what the thread needed.
+        patient.apply(&["--wait", "30s"]).expect(Outcome::Applied);
+        assert_eq!(patient.target.ask("x"), "101", "{how}");
+        patient.revert(&["--wait", "30s"]).expect(Outcome::Reverted);
+        before.assert_same(&patient.target.snapshot());
+        patient.target.finish();
+    }
+}
+
+/// C9: a thread in a restartable sequence, on an alternate stack with signals blocked, with vector registers in use, with
+/// all registers and its red zone in use.
+#[test]
+fn c9_nothing_of_a_thread_is_lost() {
+    for kind in ["sequences", "alarms", "vectors", "red-zone"] {
+        let patient = Patient::start("state.c", &[kind]);
+        patient.come_and_go(turns(20, 1000));
+        patient.board.wait_growth(ROUNDS, 2);
+        assert_eq!(patient.board.get(ERRORS), 0, "{kind}: wrong in {} rounds", patient.board.get(ROUNDS));
+    }
+}
