@@ -40,7 +40,7 @@ fn is_race(trouble: &Trouble) -> bool {
 }
 
 fn attempt(target: &Target, bundle: &Bundle<'_>, settings: &Settings) -> Result<Report, Trouble> {
-    let snapshot = identify::snapshot(target, &bundle.patch, &settings.allow_modules)?;
+    let snapshot = identify::snapshot(target, &bundle.patch, &settings.allow_modules, settings.wait)?;
     let done = match settings.dry_run {
         true => rehearse(target, bundle, &snapshot, settings),
         false => {

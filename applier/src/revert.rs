@@ -1,9 +1,9 @@
 //! Reverting a patch of one process, and listing what it holds.
 
 use crate::cli::{Selector, Settings};
+use crate::identify::Target;
 use crate::identify::records::{Patched, Record};
 use crate::identify::stub::StubPlace;
-use crate::identify::{Target, stub};
 use crate::outcome::{Outcome, Report};
 use crate::trouble::Trouble;
 use crate::{identify, leftovers, report};
@@ -24,12 +24,7 @@ fn try_revert(selector: &Selector<'_>, pid: i32, settings: &Settings) -> Result<
 
 fn revert_in(target: &Target, selector: &Selector<'_>, settings: &Settings) -> Result<Report, Trouble> {
     let pid = target.process.pid;
-    let maps = target.maps()?;
-    let modules =
-        selector.bundle().and_then(|b| identify::snapshot(target, &b.patch, &[]).ok().map(|s| (b, s.modules)));
-    let vouchers = modules.as_ref().map(|(b, modules)| (&b.patch, modules.as_slice()));
-    let place = stub::find(vouchers, &maps, |at, len| target.read(at, len));
-    let place = place.ok_or(identify::IdentifyError::NoStubPlace { pid })?;
+    let place = identify::stub_place(target, selector.bundle().map(|b| &b.patch), settings.wait)?;
     if settings.dry_run {
         let chosen = choose(leftovers::sound_records(target)?, selector, pid);
         let would = |p: Patched| {

@@ -1,6 +1,7 @@
 //! B11. Several builds of a library or of a program in one bundle: `lp-apply` picks by build-id.
 
-use lp_tests::{Kind, Lab, Outcome, Target, lp_apply, lp_compile};
+use lp_tests::scenario::Scenario;
+use lp_tests::{Kind, Lab, Outcome, Target, lp_apply, lp_compile, needs};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -139,4 +140,39 @@ fn b11_a_build_that_lacks_something() {
     let mut build = args(&patch, &bundle);
     build.extend(["--target", text(&good), "--target", text(&program)]);
     lp_compile(build).expect(3).says("no other build");
+}
+
+/// Three builds of libc itself, of Debian and of its cross compilers: IFUNCs with and without slots, COPY-relocated data,
+/// versioned names and `errno` of the right one.
+#[test]
+fn b11_three_builds_of_libc() {
+    if !needs("libc6-amd64-cross") || !needs("libc6-amd64-i386-cross") {
+        return;
+    }
+    let libcs = ["/lib/x86_64-linux-gnu", "/usr/x86_64-linux-gnu/lib", "/usr/i686-linux-gnu/lib64"];
+    for source in ["b1_imports.c", "b3_ifunc.c", "b5_versions.c", "b6_copy.c"] {
+        let mut scenario = Scenario::of(source);
+        for (libc, name) in
+            libcs.iter().flat_map(|l| ["libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2"].map(|n| (l, n)))
+        {
+            scenario = scenario.option(&format!("--lib {libc}/{name}"));
+        }
+        let (built, bundle) = scenario.bundle();
+        let start = |exe, libc| {
+            let mut command = Command::new(format!("{libc}/ld-linux-x86-64.so.2"));
+            Target::start_command(command.arg("--library-path").arg(libc).arg(exe))
+        };
+        for libc in libcs {
+            println!("{source} with {libc}");
+            let mut target = start(&built.exe, libc);
+            scenario.check(&mut target, &bundle);
+            target.finish();
+        }
+        // Without the builds of the cross compilers in the bundle.
+        let (built, bundle) = Scenario::of(source).bundle();
+        let target = start(&built.exe, libcs[1]);
+        let verdict = lp_apply([text(&bundle), "--pid", &target.pid().to_string()]);
+        verdict.expect_saying(Outcome::BuildMismatch, &["runs another build of lib", ".so.6: build-id "]);
+        target.finish();
+    }
 }

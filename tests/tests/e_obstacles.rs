@@ -193,14 +193,15 @@ fn e5_exec_and_exit_halfway() {
 /// E5: the target calls exec all the time, or is killed, wherever lp-apply is: nothing but that is made of it.
 #[test]
 fn e5_exec_and_kill_at_any_instant() {
-    use Outcome::{AlreadyApplied, Applied, Gone, NotApplicable, NotApplied, Reverted};
+    use Outcome::{AlreadyApplied, Applied, BuildMismatch, Gone, NotApplicable, NotApplied, Reverted};
     let (built, bundle) = Scenario::of("e_obstacles.c").bundle();
     let bundle = bundle.to_str().unwrap();
     let check = |args: &[&str], pid: &str, expected: &[Outcome]| {
         let verdict = lp_apply(args.iter().chain(&["--pid", pid]));
-        // Of a program that is being loaded, the dynamic linker has not seen all of the libraries yet.
+        // On a busy machine the dynamic linker may stand still half way for so long that it looks as if it had done all.
         let fine = expected.iter().any(|outcome| verdict.is(*outcome))
-            || (verdict.is(NotApplicable) && verdict.message().contains("not loaded"));
+            || (verdict.is(NotApplicable) && verdict.message().contains("not loaded"))
+            || (verdict.is(BuildMismatch) && verdict.message().contains("not loaded whole"));
         assert!(fine, "neither of {expected:?}: {}", verdict.run);
         assert!(!verdict.message().contains("could not be removed"), "{}", verdict.run);
     };
@@ -219,6 +220,23 @@ fn e5_exec_and_kill_at_any_instant() {
         check(&[bundle], &pid.to_string(), &[Applied, Gone]);
         killer.join().unwrap();
     }
+}
+
+/// E5: a program that is still loading its libraries is waited for; one that lacks a library is not.
+#[test]
+fn e5_program_that_is_loading() {
+    let (built, bundle) = Scenario::of("e5_loading.c").bundle();
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    let args = [bundle.to_str().unwrap(), "--pid", &pid];
+    let mut applying = lp_apply_start(args.iter().chain(&["--wait", "40s"]));
+    std::thread::sleep(Duration::from_millis(500)); // much longer than a program at rest is looked at
+    assert!(applying.is_running(), "it did not wait: {}", applying.verdict().run);
+    lp_apply(args.iter().chain(&["--wait", "1ms"])).expect(Outcome::Blocked);
+    assert_eq!(target.ask("load"), "loaded");
+    applying.verdict().expect(Outcome::Applied);
+    assert_eq!(target.ask("x"), "2");
+    target.finish();
 }
 
 /// E6: the text lies in anonymous memory; the program's file is mapped elsewhere too.

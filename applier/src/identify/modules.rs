@@ -4,12 +4,18 @@
 //! gaps, and several loads may share a page. So every mapping proposes a bias for every `PT_LOAD` that could have made it,
 //! and a proposal counts only if *all* `PT_LOAD`s are where they must be and the build-id in memory is the right one.
 
-use super::maps::Maps;
+use super::maps::{Mapping, Maps};
 use lpb::limits::PAGE;
 use lpb::{Build, BuildIdx, ElfType, LinkAddr, LoadBias, Module, RunAddr, Segment};
 
 const PF_X: u32 = 1;
-const PROT_EXEC: u32 = 4;
+/// As [`super::maps::Mapping::prot`] has it.
+pub const PROT_EXEC: u32 = 4;
+
+/// How the note of a build-id begins: lengths of name and id, `NT_GNU_BUILD_ID`, name.
+const NOTE_HEAD: [u8; 16] = *b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
+/// Bytes of the id: SHA-1, which linkers make unless told otherwise.
+const ID_LEN: usize = 20;
 
 /// A module found in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +51,11 @@ pub fn find(
             if !build.segments.iter().all(|s| segment_fits(build, s, bias, maps, &mut file)) {
                 continue;
             }
-            match proof_holds(build, bias, &read) {
-                true => found.push(Found { build: BuildIdx(index), bias }),
-                false => other = Some(read(build.build_id_addr.loaded_at(bias), build.build_id.len())),
+            if proof_holds(build, bias, &read) {
+                found.push(Found { build: BuildIdx(index), bias });
+            } else if file.is_some_and(|m| m.file_name() == module.name) {
+                // Small programs have segments of the same size: without the name it would be any of them.
+                other = Some(read(build.build_id_addr.loaded_at(bias), build.build_id.len()));
             }
         }
     }
@@ -55,11 +63,27 @@ pub fn find(
         [one] => Ok(*one),
         [] => Err(match other {
             Some(id) => Missing::OtherBuild(id.filter(|id| !id.is_empty())),
-            None if maps.iter().any(|m| m.inode != 0 && m.file_name() == module.name) => Missing::OtherBuild(None),
+            None if maps.iter().any(is_code_of(&module.name)) => Missing::OtherBuild(foreign_id(module, maps, &read)),
             None => Missing::NotLoaded,
         }),
         several => Err(Missing::Ambiguous(several.iter().map(|f| f.bias).collect())),
     }
+}
+
+/// A file that is only read or written, or mapped only in part so far, is no loaded module, whatever its name.
+fn is_code_of(name: &str) -> impl Fn(&Mapping) -> bool {
+    move |m| m.inode != 0 && m.prot & PROT_EXEC != 0 && m.file_name() == name
+}
+
+/// The build-id of the file of that name, if its first page shows one that the patch does not know. The file is another
+/// one, so where its notes are is not known: what looks like the header of one is searched for (gABI, "Note Section").
+fn foreign_id(module: &Module<'_>, maps: &Maps, read: &impl Fn(RunAddr, usize) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let head = maps.iter().find(|m| m.inode != 0 && m.offset.0 == 0 && m.file_name() == module.name)?;
+    let page = read(head.start, usize::try_from(PAGE).ok()?)?;
+    let behind = page.windows(NOTE_HEAD.len()).position(|w| w == NOTE_HEAD)?.checked_add(NOTE_HEAD.len())?;
+    let id = page.get(behind..behind.checked_add(ID_LEN)?)?;
+    let known = module.builds.iter().any(|b| b.build_id == id);
+    (!known).then(|| id.to_vec())
 }
 
 fn page_down(at: u64) -> u64 {
@@ -83,14 +107,14 @@ fn candidate_biases(build: &Build<'_>, maps: &Maps) -> Vec<LoadBias> {
     biases
 }
 
-/// Whether the pages of one `PT_LOAD` are mapped as the loader maps them. `file`: device and inode that all segments of
-/// the build must share, once one of them has shown it.
+/// Whether the pages of one `PT_LOAD` are mapped as the loader maps them. `file`: a mapping of the file that all segments
+/// of the build must share, once one of them has shown it.
 fn segment_fits<'m>(
     build: &Build<'_>,
     s: &Segment,
     bias: LoadBias,
     maps: &'m Maps,
-    file: &mut Option<(&'m str, u64)>,
+    file: &mut Option<&'m Mapping>,
 ) -> bool {
     if s.filesz == 0 {
         return true;
@@ -102,7 +126,7 @@ fn segment_fits<'m>(
     let executable = s.flags & PF_X != 0;
     let shares_page = build.segments.iter().any(|x| x.flags & PF_X != 0 && x != s && pages_meet(x, s));
     if file.is_none() {
-        *file = maps.within(start, end).iter().find(|m| m.inode != 0).map(|m| (m.dev.as_str(), m.inode));
+        *file = maps.within(start, end).iter().find(|m| m.inode != 0);
     }
     maps.covers(start, end, |m| {
         let prot_fits = shares_page || executable == (m.prot & PROT_EXEC != 0);
@@ -111,7 +135,7 @@ fn segment_fits<'m>(
             return executable && prot_fits;
         }
         let at = m.start.0.wrapping_sub(start.0).wrapping_add(page_down(s.offset.0));
-        prot_fits && m.offset.0 == at && *file == Some((m.dev.as_str(), m.inode))
+        prot_fits && m.offset.0 == at && file.is_some_and(|f| f.dev == m.dev && f.inode == m.inode)
     })
 }
 
@@ -162,7 +186,23 @@ mod tests {
             ("a data copy below", ElfType::Dyn, 0, format!("{copy}{pie}"), [1, 2, 3], found(0x5500_0000)),
             ("text on huge pages", ElfType::Dyn, 0, huge.to_owned(), [1, 2, 3], found(0x5500_0000)),
             ("another build", ElfType::Dyn, 0, pie.to_owned(), [9, 9, 9], other),
-            ("only a data copy", ElfType::Dyn, 0, copy.to_owned(), [1, 2, 3], Err(Missing::OtherBuild(None))),
+            ("only a data copy", ElfType::Dyn, 0, copy.to_owned(), [1, 2, 3], Err(Missing::NotLoaded)),
+            (
+                "a program of the same shape",
+                ElfType::Dyn,
+                0,
+                pie.replace("/prog", "/cat"),
+                [9, 9, 9],
+                Err(Missing::NotLoaded),
+            ),
+            (
+                "the same under another name",
+                ElfType::Dyn,
+                0,
+                pie.replace("/prog", "/cat"),
+                [1, 2, 3],
+                found(0x5500_0000),
+            ),
             ("parts of two files", ElfType::Dyn, 0, mixed, [1, 2, 3], Err(Missing::OtherBuild(None))),
             ("not there", ElfType::Dyn, 0, String::new(), [1, 2, 3], Err(Missing::NotLoaded)),
             ("twice", ElfType::Dyn, 0, format!("{pie}{twin}"), [1, 2, 3], two),
@@ -171,5 +211,19 @@ mod tests {
             let got = find(&module(kind, base), &Maps::parse(&maps), |_, _| Some(id.to_vec()));
             assert_eq!(got, want, "{why}");
         }
+    }
+    #[test]
+    fn the_id_of_an_unknown_build_is_told() {
+        let maps = "55000000-55001000 r--p 00000000 fe:01 7 /prog\n55001000-55005000 r-xp 00002000 fe:01 7 /prog\n";
+        let head = [&[0x7f; 40], NOTE_HEAD.as_slice(), &[8; ID_LEN], &[0; 9]].concat();
+        let got = |head: &[u8], known: u8| {
+            let mut module = module(ElfType::Dyn, 0);
+            module.builds[0].build_id = vec![known; ID_LEN].into();
+            find(&module, &Maps::parse(maps), |_, _| Some(head.to_vec()))
+        };
+        assert_eq!(got(&head, 7), Err(Missing::OtherBuild(Some(vec![8; ID_LEN]))));
+        assert_eq!(got(&head, 8), Err(Missing::OtherBuild(None)), "not loaded whole");
+        assert_eq!(got(&head[..70], 7), Err(Missing::OtherBuild(None)), "cut short");
+        assert_eq!(got(&[], 7), Err(Missing::OtherBuild(None)));
     }
 }

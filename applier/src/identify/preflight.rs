@@ -8,6 +8,9 @@ pub enum Obstacle {
     /// Dead, not yet reaped.
     #[error("it is a zombie: it has ended and waits for its parent")]
     Zombie,
+    /// On its way there.
+    #[error("it is ending: its memory is gone already")]
+    Ending,
     /// Runs in the kernel.
     #[error("it is a kernel thread")]
     KernelThread,
@@ -30,8 +33,11 @@ pub enum Obstacle {
     ThirtyTwoBit,
 }
 
-/// Looks through `/proc/PID/status`. `name_of`: the name of another process.
-pub fn check(status: &str, name_of: impl Fn(i32) -> String) -> Result<(), Obstacle> {
+/// `PF_KTHREAD` of the kernel's sched.h, in the flags of `/proc/PID/stat`.
+const KERNEL_THREAD: u64 = 0x20_0000;
+
+/// Looks through `/proc/PID/status` and `stat`. `name_of`: the name of another process.
+pub fn check(status: &str, stat: &str, name_of: impl Fn(i32) -> String) -> Result<(), Obstacle> {
     let field = |key: &str| {
         let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'));
         line.map(str::trim).unwrap_or_default()
@@ -39,9 +45,11 @@ pub fn check(status: &str, name_of: impl Fn(i32) -> String) -> Result<(), Obstac
     if field("State").starts_with(['Z', 'X']) {
         return Err(Obstacle::Zombie);
     }
-    // A kernel thread has no memory of its own, so these lines are missing.
-    if field("Kthread") == "1" || field("VmSize").is_empty() {
+    if is_kernel_thread(stat) {
         return Err(Obstacle::KernelThread);
+    }
+    if field("VmSize").is_empty() {
+        return Err(Obstacle::Ending);
     }
     match field("TracerPid").parse() {
         Ok(0) | Err(_) => {}
@@ -54,6 +62,12 @@ pub fn check(status: &str, name_of: impl Fn(i32) -> String) -> Result<(), Obstac
         return Err(Obstacle::ShadowStack);
     }
     Ok(())
+}
+
+/// The name, in parentheses, may hold anything.
+fn is_kernel_thread(stat: &str) -> bool {
+    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & KERNEL_THREAD != 0)
 }
 
 /// Whether a process is a 32-bit one, by its `/proc/PID/auxv`: pairs of words, the first of which is a small number. Where
@@ -80,14 +94,17 @@ mod tests {
         for (why, text, want) in [
             ("nothing", fine.to_owned(), Ok(())),
             ("dead", with("S (sleeping)", "Z (zombie)"), Err(Obstacle::Zombie)),
-            ("no memory", with("VmSize:\t 2 kB\n", ""), Err(Obstacle::KernelThread)),
+            ("no memory", with("VmSize:\t 2 kB\n", ""), Err(Obstacle::Ending)),
             ("gdb", with("Pid:\t0", "Pid:\t7"), Err(Obstacle::Traced { pid: 7, name: "gdb".into() })),
             ("strict", with("Seccomp:\t0", "Seccomp:\t1"), Err(Obstacle::Strict)),
             ("filter", with("Seccomp:\t0", "Seccomp:\t2"), Ok(())),
             ("cet", with("features:\t", "features:\tshstk wrss"), Err(Obstacle::ShadowStack)),
         ] {
-            assert_eq!(check(&text, |_| "gdb".into()), want, "{why}");
+            let stat = "7 (a) b) S 1 7 7 0 -1 4194304 99 0";
+            assert_eq!(check(&text, stat, |_| "gdb".into()), want, "{why}");
         }
+        let kernel = "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0";
+        assert_eq!(check("State:\tS (sleeping)\n", kernel, |_| String::new()), Err(Obstacle::KernelThread));
     }
 
     #[test]
