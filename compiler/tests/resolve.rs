@@ -302,6 +302,7 @@ fn stripped_targets_take_their_debug_file() {
     for (why, place, flags) in [
         ("debuglink beside it", "exe.debug", "-Wl,--build-id=none"),
         ("debuglink in .debug, compressed", ".debug/exe.debug", "-Wl,--build-id -gz=zlib"),
+        ("debuglink beside it, compressed as in former times", "exe.debug", "-gz=zlib-gnu"),
         ("named", "elsewhere/my.debug", "-Wl,--build-id"),
         ("by build-id in a sysroot", "usr/lib/debug/.build-id", "-Wl,--build-id"),
     ] {

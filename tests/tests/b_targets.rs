@@ -105,6 +105,7 @@ fn a6_files_of_one_name() {
         &["-O2", "-flto", "-flto-partition=none"],
         &["-O2", "-flto", "-flto-partition=max"],
         &["-O2", "-gz"],
+        &["-O2", "-gz=zlib-gnu"],
     ] {
         let lab = Lab::new();
         let program = lab.exe("twins", Kind::Pie, &TWINS, flags);

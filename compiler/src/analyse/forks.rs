@@ -338,7 +338,7 @@ impl Forks<'_> {
         let at = def.symbol.value;
         let writable = object.load_of(at, 1).is_some_and(|s| s.flags & elf::PF_W.0 != 0);
         let relro = object.relro.is_some_and(|r| r.contains(at));
-        let constant = |s: &&crate::read::elf::Section| s.range().contains(at) && s.has(elf::SHF_ALLOC);
+        let constant = |s: &&crate::read::sections::Section| s.range().contains(at) && s.has(elf::SHF_ALLOC);
         let section = object.sections.iter().find(constant);
         writable && !relro && !section.is_some_and(|s| s.name.starts_with(".data.rel.ro"))
     }

@@ -5,8 +5,9 @@
 use super::bodies::Body;
 use super::dwarf::Dwarf;
 use super::dynamic::{self, Dynamic};
-use super::symbols::{SymbolTable, names_end, printable};
-use super::{ReadError, Source, base_name};
+use super::sections::{self, Section};
+use super::symbols::{SymbolTable, printable};
+use super::{ReadError, Source, base_name, notes};
 use lpb::addr::{to_u64, to_usize};
 use lpb::{ElfType, FileOff, LinkAddr, Segment, limits};
 use object::LittleEndian as Le;
@@ -29,28 +30,6 @@ impl Range {
 
     pub fn holds(&self, at: LinkAddr, len: u64) -> bool {
         at.since(self.start).and_then(|n| n.checked_add(len)).is_some_and(|end| end <= self.size)
-    }
-}
-
-/// One section header, as far as anything here asks.
-#[derive(Clone, Debug)]
-pub struct Section {
-    pub name: String,
-    pub kind: elf::SectionType,
-    pub flags: elf::SectionFlags,
-    pub addr: LinkAddr,
-    pub offset: FileOff,
-    pub size: u64,
-    pub link: u32,
-}
-
-impl Section {
-    pub fn range(&self) -> Range {
-        Range { start: self.addr, size: self.size }
-    }
-
-    pub fn has(&self, flag: elf::SectionFlags) -> bool {
-        self.flags.0 & flag.0 != 0
     }
 }
 
@@ -118,7 +97,7 @@ impl Object {
             executable_stack: false,
             interpreter: None,
             build_id: None,
-            sections: sections(&source, &header)?,
+            sections: sections::read(&source, &header)?,
             dynamic: Dynamic::default(),
             at_startup: true,
             private: false,
@@ -130,7 +109,7 @@ impl Object {
         };
         object.check_loads()?;
         object.note_headers(&header, &headers)?;
-        object.build_id = object.find_build_id(&headers)?;
+        object.build_id = notes::find_build_id(&object, &headers);
         object.dynamic = dynamic::read(&object, headers.iter().find(|p| p.p_type.get(Le) == elf::PT_DYNAMIC))?;
         if let Some(soname) = object.dynamic.soname.clone().filter(|s| !s.is_empty()) {
             object.name = soname;
@@ -263,26 +242,7 @@ impl Object {
 
     /// The bytes of a section, inflated if it is compressed.
     pub fn section_bytes(&self, section: &Section) -> Result<Vec<u8>, ReadError> {
-        if section.kind == elf::SHT_NOBITS {
-            return Ok(Vec::new());
-        }
-        let raw = self.source.bytes(section.offset, section.size)?;
-        if !section.has(elf::SHF_COMPRESSED) {
-            return Ok(raw);
-        }
-        let bad = || self.source.damaged("a compressed section cannot be inflated");
-        let (head, data) = pod::from_bytes::<elf::CompressionHeader64<Le>>(&raw).map_err(|()| bad())?;
-        let format = match head.ch_type.get(Le) {
-            elf::ELFCOMPRESS_ZLIB => object::CompressionFormat::Zlib,
-            elf::ELFCOMPRESS_ZSTD => object::CompressionFormat::Zstandard,
-            _ => return Err(bad()),
-        };
-        let uncompressed_size = head.ch_size.get(Le);
-        if uncompressed_size > limits::AREA_BYTES {
-            return Err(bad());
-        }
-        let packed = object::CompressedData { format, data, uncompressed_size };
-        packed.decompress().map(std::borrow::Cow::into_owned).map_err(|_| bad())
+        sections::bytes(&self.source, section)
     }
 
     /// What tells this build from others when there is no build-id: ELF header and program headers; where these are not
@@ -306,44 +266,6 @@ impl Object {
     pub fn source(&self) -> &Source {
         &self.source
     }
-
-    fn find_build_id(&self, headers: &[elf::ProgramHeader64<Le>]) -> Result<Option<(LinkAddr, Vec<u8>)>, ReadError> {
-        let notes = headers.iter().filter(|p| p.p_type.get(Le) == elf::PT_NOTE).map(|p| {
-            let range = Range { start: LinkAddr(p.p_vaddr.get(Le)), size: p.p_filesz.get(Le) };
-            (range, FileOff(p.p_offset.get(Le)), p.p_align.get(Le))
-        });
-        // Some linkers map the note without a PT_NOTE; a debug file has it in a section only.
-        let sections = self.sections.iter().filter(|s| s.kind == elf::SHT_NOTE && s.has(elf::SHF_ALLOC));
-        let all = notes.chain(sections.map(|s| (s.range(), s.offset, 4)));
-        for (range, offset, align) in all {
-            let Ok(data) = self.source.bytes(offset, range.size.min(1 << 16)) else { continue };
-            let Some((at, id)) = build_id_in(&data, align) else { continue };
-            let fits = |_: &LinkAddr| id.len() <= limits::BUILD_ID && !id.is_empty();
-            if let Some(addr) = range.start.plus(at).filter(fits) {
-                return Ok(Some((addr, id)));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Finds `NT_GNU_BUILD_ID` in a run of notes: offset and bytes of its descriptor.
-fn build_id_in(data: &[u8], align: u64) -> Option<(u64, Vec<u8>)> {
-    let align = to_usize(align.clamp(4, 8)).next_power_of_two();
-    let mut at = 0_usize;
-    while let Some(note) = data.get(at..) {
-        let (head, _) = pod::from_bytes::<elf::NoteHeader64<Le>>(note).ok()?;
-        let name_at = at.checked_add(size_of::<elf::NoteHeader64<Le>>())?;
-        let name_end = name_at.checked_add(to_usize(u64::from(head.n_namesz.get(Le))))?;
-        let desc_at = name_end.checked_next_multiple_of(align)?;
-        let desc_end = desc_at.checked_add(to_usize(u64::from(head.n_descsz.get(Le))))?;
-        let desc = data.get(desc_at..desc_end)?;
-        if head.n_type.get(Le) == elf::NT_GNU_BUILD_ID && data.get(name_at..name_end)? == b"GNU\0" {
-            return Some((to_u64(desc_at), desc.to_vec()));
-        }
-        at = desc_end.checked_next_multiple_of(align)?;
-    }
-    None
 }
 
 /// Reads `count` records of a table in the file.
@@ -395,74 +317,5 @@ fn segment(p: &elf::ProgramHeader64<Le>) -> Segment {
         filesz: p.p_filesz.get(Le),
         memsz: p.p_memsz.get(Le),
         flags: p.p_flags.get(Le).0 & 7,
-    }
-}
-
-fn sections(source: &Source, header: &elf::FileHeader64<Le>) -> Result<Vec<Section>, ReadError> {
-    let what = "it has a bad section header table";
-    let at = FileOff(header.e_shoff.get(Le));
-    if at.0 == 0 || usize::from(header.e_shentsize.get(Le)) != size_of::<elf::SectionHeader64<Le>>() {
-        return Ok(Vec::new());
-    }
-    let first: Vec<elf::SectionHeader64<Le>> = table(source, at, 1, what)?;
-    let (mut count, mut names) = (u64::from(header.e_shnum.get(Le)), u32::from(header.e_shstrndx.get(Le).0));
-    if let Some(zero) = first.first() {
-        // gABI: counts that do not fit 16 bits are kept in section 0.
-        if count == 0 {
-            count = zero.sh_size.get(Le);
-        }
-        if names == u32::from(elf::SHN_XINDEX.0) {
-            names = zero.sh_link.get(Le);
-        }
-    }
-    let raw: Vec<elf::SectionHeader64<Le>> = table(source, at, count, what)?;
-    let strings = match raw.get(to_usize(u64::from(names))).filter(|s| s.sh_type.get(Le) == elf::SHT_STRTAB) {
-        Some(s) => source.bytes(FileOff(s.sh_offset.get(Le)), s.sh_size.get(Le))?,
-        None => Vec::new(),
-    };
-    if !names_end(raw.iter().map(|s| s.sh_name.get(Le)), &strings) {
-        return Err(source.damaged(what));
-    }
-    let section = |s: &elf::SectionHeader64<Le>| {
-        let name = strings.get(to_usize(u64::from(s.sh_name.get(Le)))..).unwrap_or_default();
-        let name = name.split(|b| *b == 0).next().unwrap_or_default();
-        Section {
-            name: String::from_utf8_lossy(name).into_owned(),
-            kind: s.sh_type.get(Le),
-            flags: s.sh_flags.get(Le),
-            addr: LinkAddr(s.sh_addr.get(Le)),
-            offset: FileOff(s.sh_offset.get(Le)),
-            size: s.sh_size.get(Le),
-            link: s.sh_link.get(Le),
-        }
-    };
-    Ok(raw.iter().map(section).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn build_id_among_other_notes() {
-        let gnu = |kind: u32, desc: &[u8]| {
-            let mut note = Vec::new();
-            note.extend_from_slice(&4_u32.to_le_bytes());
-            note.extend_from_slice(&u32::try_from(desc.len()).unwrap().to_le_bytes());
-            note.extend_from_slice(&kind.to_le_bytes());
-            note.extend_from_slice(b"GNU\0");
-            note.extend_from_slice(desc);
-            note
-        };
-        let id = [0xab; 20];
-        for (why, data, want) in [
-            ("alone", gnu(3, &id), Some((16, id.to_vec()))),
-            ("behind an ABI tag", [gnu(1, &[0; 16]), gnu(3, &id)].concat(), Some((48, id.to_vec()))),
-            ("another kind", gnu(1, &id), None),
-            ("cut off", gnu(3, &id)[..30].to_vec(), None),
-            ("empty", Vec::new(), None),
-        ] {
-            assert_eq!(build_id_in(&data, 4), want, "{why}");
-        }
     }
 }

@@ -13,9 +13,11 @@ pub mod dwarf;
 pub mod dynamic;
 pub mod elf;
 pub mod frames;
+pub mod notes;
 pub mod patch;
 pub mod root;
 pub mod search;
+pub mod sections;
 pub mod symbols;
 
 use crate::finding::Explain;

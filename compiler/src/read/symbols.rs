@@ -5,7 +5,8 @@
 //!   FILE a.c │ handle counter ... │ FILE b.c │ handle ... │ FILE "" │ linker's own │ globals
 //! ```
 
-use super::elf::{Object, Section, table};
+use super::elf::{Object, table};
+use super::sections::Section;
 use super::{ReadError, Source};
 use lpb::addr::{to_u64, to_usize};
 use lpb::{FileOff, LinkAddr};
