@@ -1,6 +1,7 @@
 //! B10. C++: exceptions pass through code of the patch, because the process's unwinder is told of it.
 
 use lp_tests::scenario::{Built, Scenario};
+use lp_tests::tools::{Running, lp_apply_command};
 use lp_tests::{Board, Kind, Outcome, Target, lp_apply, lp_compile};
 use std::path::Path;
 use std::process::Command;
@@ -45,6 +46,12 @@ fn b10_says_which_thread_was_sent() {
         assert_eq!(sent[0]["why"], "asleep in read");
     }
     assert_eq!(target.ask("twice"), "42");
+    // For people.
+    for (args, did) in [(vec![bundle.to_str().unwrap()], "register"), (vec!["revert", "fix"], "deregister")] {
+        let run = Running::start(lp_apply_command().args(args.iter().chain(&["--pid", &pid, "-v"]))).finish();
+        let says = format!("thread {pid} was sent to {did} it, as it was asleep in read");
+        assert!(run.expect(0).stdout.contains(&says), "{run}");
+    }
     target.finish();
 }
 
