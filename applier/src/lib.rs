@@ -81,6 +81,7 @@ fn command(args: &Args) -> Output {
             args.settings.json,
         );
     }
+    sys::sched::stay_in_memory();
     if let Command::Revert(word) = &args.command
         && !is_bundle(word)
     {

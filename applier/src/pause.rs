@@ -21,6 +21,7 @@ use crate::sys::fault::step;
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::{self, Event, Regs, Tid};
 use crate::sys::sched::{self, Urgent};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
@@ -32,6 +33,10 @@ const STANDSTILL: Duration = Duration::from_millis(250);
 const CROWD: usize = 8;
 const WAY: Duration = Duration::from_micros(4);
 const LONGEST_WAY: Duration = Duration::from_millis(5);
+/// So many sleeping threads are on their way to a stop at a time: more would crowd out those that run.
+const WINDOW: usize = 32;
+/// What threads that run have before many that sleep: until they are on a processor, which these would take from them.
+const HEAD_START: Duration = Duration::from_micros(25);
 /// Rounds over the thread list until no new thread turns up.
 const ROUNDS: usize = 1000;
 
@@ -139,6 +144,8 @@ enum Seen {
 struct Seized<'a> {
     target: &'a Target,
     threads: BTreeMap<Tid, Seen>,
+    /// Born in this wave, and not waited for yet.
+    newborn: Vec<Tid>,
 }
 
 impl<'a> Paused<'a> {
@@ -152,7 +159,7 @@ impl<'a> Paused<'a> {
         glance: &Glance,
         mut judge: impl FnMut(&[Thread]) -> Result<(), E>,
     ) -> Result<Result<Self, E>, PauseError> {
-        let mut seized = Seized { target, threads: BTreeMap::new() };
+        let mut seized = Seized { target, threads: BTreeMap::new(), newborn: Vec::new() };
         seized.seize_all(glance)?;
         let urgent = Urgent::raise();
         let started = Instant::now();
@@ -181,16 +188,27 @@ impl<'a> Paused<'a> {
     fn release(&mut self) {
         self.target.memory.with_stopped(None);
         let threads = std::mem::take(&mut self.threads);
-        let these = |asleep| threads.iter().filter(move |t| t.asleep == asleep);
-        for t in these(false).chain(these(true)) {
-            if arch::interrupted_by_stop(&t.regs) {
-                // Without it the thread sees EINTR, as after SIGSTOP and SIGCONT.
-                let _ = ptrace::set_regs(t.tid, &arch::call_again(&t.regs));
+        // In the order of their stops: those that slept first.
+        let (asleep, awake) = threads.split_at(threads.partition_point(|t| t.asleep));
+        awake.iter().for_each(go_on);
+        if !awake.is_empty() && asleep.len() > CROWD {
+            let started = Instant::now();
+            while started.elapsed() < HEAD_START {
+                std::hint::spin_loop();
             }
-            // An error means that the thread is gone.
-            let _ = ptrace::detach(t.tid, 0);
         }
+        asleep.iter().for_each(go_on);
     }
+}
+
+/// Lets a thread go on as it was stopped.
+fn go_on(t: &Thread) {
+    if arch::interrupted_by_stop(&t.regs) {
+        // Without it the thread sees EINTR, as after SIGSTOP and SIGCONT.
+        let _ = ptrace::set_regs(t.tid, &arch::call_again(&t.regs));
+    }
+    // An error means that the thread is gone.
+    let _ = ptrace::detach(t.tid, 0);
 }
 
 impl Drop for Paused<'_> {
@@ -254,17 +272,17 @@ impl Seized<'_> {
         stopped: &mut Vec<Thread>,
         judge: &mut impl FnMut(&[Thread]) -> Result<(), E>,
     ) -> Result<Result<(), E>, PauseError> {
-        let mut pending: Vec<Tid> = self.running(asleep).collect();
-        for tid in &pending {
-            // A thread that has ended is found out by the wait.
-            ptrace::interrupt(*tid).or_else(forgive_gone).map_err(call("PTRACE_INTERRUPT", *tid))?;
-        }
+        let mut waiting = self.running(asleep).collect::<Vec<_>>().into_iter();
+        let mut pending = Vec::with_capacity(WINDOW);
         let mut moved = Instant::now();
         loop {
-            if pending.is_empty() {
-                // Those that were born meanwhile.
-                pending = self.running(asleep).collect();
+            for tid in waiting.by_ref().take(WINDOW.saturating_sub(pending.len())) {
+                // A thread that has ended is found out by the wait.
+                ptrace::interrupt(tid).or_else(forgive_gone).map_err(call("PTRACE_INTERRUPT", tid))?;
+                pending.push(tid);
             }
+            // They come to a stop by themselves.
+            pending.append(&mut self.newborn);
             let Some(first) = pending.first().copied() else { return Ok(Ok(())) };
             let (known, count) = (stopped.len(), pending.len());
             let mut progress = false;
@@ -344,7 +362,7 @@ impl Seized<'_> {
         let listed: BTreeSet<Tid> = listed.iter().copied().collect();
         let (ours, others) = std::mem::take(&mut self.threads).into_iter().partition(|(tid, _)| listed.contains(tid));
         self.threads = ours;
-        drop(Seized { target: self.target, threads: others });
+        drop(Seized { target: self.target, threads: others, newborn: Vec::new() });
     }
 
     fn is_ours(&self, tid: Tid) -> bool {
@@ -373,7 +391,10 @@ impl Seized<'_> {
             Event::Exited => _ = self.threads.remove(&tid),
             Event::Exec => return Err(PauseError::Exec { pid: self.target.process.pid }),
             Event::Clone(newborn) => {
-                self.threads.entry(newborn).or_insert(Seen::Running { asleep });
+                if let Entry::Vacant(unknown) = self.threads.entry(newborn) {
+                    unknown.insert(Seen::Running { asleep });
+                    self.newborn.push(newborn);
+                }
                 go_on(0)?;
             }
             // The interrupt is still pending, so the thread stops right behind the delivery.

@@ -350,18 +350,15 @@ impl Judge<'_> {
         if end.since(at).is_none_or(|len| len > MAX_STACK) {
             return Err("has a stack that is too deep to search".into());
         }
-        let mut window = [0_u64; 4];
         let mut buf = [0; CHUNK];
         while at < end {
             let len = to_u64(CHUNK).min(end.since(at).unwrap_or(0));
             let chunk = buf.get_mut(..to_usize(len)).ok_or(unreadable)?;
             self.target.memory.read(at, chunk).map_err(|_| unreadable)?;
+            if arch::has_signal_frame(chunk) {
+                return Err("is in a signal handler".into());
+            }
             for word in chunk.chunks_exact(8).map(|w| w.try_into().map(u64::from_le_bytes).unwrap_or(0)) {
-                let [_, a, b, c] = window;
-                window = [a, b, c, word];
-                if arch::signal_frame_rsp(window).is_some() {
-                    return Err("is in a signal handler".into());
-                }
                 if self.provider.is_some_and(|(start, len)| RunAddr(word).since(start).is_some_and(|n| n <= len)) {
                     return Err(format!("may return into the unwinder (to {})", RunAddr(word)));
                 }

@@ -150,17 +150,9 @@ pub fn signal_frame_rsp(words: [u64; 4]) -> Option<RunAddr> {
 /// The last of the words of [`signal_frame_rsp`].
 pub const FRAME_MARK: u64 = 0x002b_0000_0000_0033;
 
-/// Bytes that [`has_signal_frame`] tells a signal frame by.
-pub const FRAME_LEN: usize = 32;
-
-/// Whether a signal frame lies in these bytes of a stack.
+/// Whether a signal frame lies in these bytes of a stack, which begin with a word.
 pub fn has_signal_frame(stack: &[u8]) -> bool {
-    let mut window = [0_u64; 4];
-    stack.chunks_exact(8).any(|bytes| {
-        let [_, a, b, c] = window;
-        window = [a, b, c, bytes.try_into().map_or(0, u64::from_le_bytes)];
-        signal_frame_rsp(window).is_some()
-    })
+    stack.chunks_exact(8).any(|word| word == FRAME_MARK.to_le_bytes())
 }
 
 /// Whether code that ends with these bytes may end in a call, so that a return address may point right behind it.

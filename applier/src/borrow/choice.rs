@@ -16,8 +16,8 @@ use std::collections::BTreeSet;
 const STACK_ROOM: u64 = 256;
 const PROT_WRITE: u32 = 2;
 /// So many pieces of so many bytes above the stack pointer are searched for a signal frame: 64 KiB.
-const SIGNAL_CHUNKS: usize = 16;
-const SIGNAL_CHUNK: usize = 4096;
+const SIGNAL_CHUNKS: usize = 4;
+const SIGNAL_CHUNK: usize = 16 << 10;
 
 /// Threads that can be borrowed, those first that notice least: asleep in a call that the kernel resumes, running, other. Of
 /// many threads only so many are looked at as are asked for.
@@ -73,8 +73,7 @@ fn has_signal_frame(target: &Target, sp: RunAddr, end: RunAddr) -> bool {
         if target.memory.read(at, chunk).is_err() || arch::has_signal_frame(chunk) {
             return true;
         }
-        // A frame may lie across the border.
-        at = RunAddr(at.0.saturating_add(lpb::addr::to_u64(SIGNAL_CHUNK - arch::FRAME_LEN)));
+        at = RunAddr(at.0.saturating_add(lpb::addr::to_u64(SIGNAL_CHUNK)));
     }
     false
 }
@@ -94,8 +93,7 @@ pub(super) fn ask_seccomp(
     status: &StatusFile,
     calls: &[Call],
 ) -> Result<(), BorrowError> {
-    let text = status.read().unwrap_or_default();
-    match target.process.status(&text, "Seccomp").as_deref() {
+    match status.field("Seccomp").unwrap_or_default().as_deref() {
         None | Some("0") => return Ok(()),
         // It has gone there since the preflight.
         Some("1") => {

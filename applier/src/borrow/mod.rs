@@ -33,7 +33,7 @@ use crate::arch::x86_64::{SYS_MMAP, SYS_MUNMAP, error_of, in_call, is_64_bit};
 use crate::identify::Target;
 use crate::identify::maps::Maps;
 use crate::identify::seccomp::Call;
-use crate::identify::stub::{StubPlace, encode_intent};
+use crate::identify::stub::{INTENT_LEN, StubPlace, encode_intent, stub_up_to_intent};
 use crate::sys::fault::step;
 use crate::sys::ptrace::{self, Event, Regs, Tid};
 use choice::{ask_seccomp, can_run_errands, has_stack_room};
@@ -125,7 +125,7 @@ impl<'a> Borrowed<'a> {
         let call = |what| move |source| BorrowError::Call { what, tid, source };
         let status = target.process.open_status(tid).map_err(call("opening the status"))?;
         // What has been read once is read again in less time, and then the thread stands still.
-        let _ = status.read();
+        let _ = status.field("");
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
         wait_for_stop(tid)?;
         let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
@@ -163,9 +163,16 @@ impl<'a> Borrowed<'a> {
 
     /// Names the mapping that the next call will make, where a later lp-apply finds it; `None` clears it.
     pub fn note_intent(&mut self, intent: Option<(RunAddr, u64)>) -> Result<(), BorrowError> {
-        self.write_stub()?;
-        let written = self.target.memory.write(self.place.intent_at(), &encode_intent(intent));
-        written.and_then(|()| step("intent")).map_err(self.failed("writing the intent"))
+        let (at, mut bytes) = match self.stub {
+            true => (self.place.intent_at(), Vec::with_capacity(INTENT_LEN)),
+            // Both in one: the thread stands still.
+            false => (self.place.at, stub_up_to_intent()),
+        };
+        bytes.extend(encode_intent(intent));
+        let written = self.target.memory.write(at, &bytes).and_then(|()| step("intent"));
+        written.map_err(self.failed("writing the intent"))?;
+        self.stub = true;
+        Ok(())
     }
 
     /// Makes the thread run these system calls, up to the first that fails: it is the inner error. All of one kind, and for
@@ -264,7 +271,8 @@ impl<'a> Borrowed<'a> {
         let saved = stub::saved_list(&stopped.original, stopped.mask, calls).ok_or_else(no_room);
         let written = saved.and_then(|(at, bytes)| {
             // A small stack may have ended above, and this may be somebody's data: it comes back when the thread goes home.
-            if stopped.below.is_none() {
+            // Who runs errands has room.
+            if stopped.below.is_none() && calls.is_empty() {
                 stopped.below = Some((at, memory.read_vec(at, bytes.len())?));
             }
             memory.write(at, &bytes)

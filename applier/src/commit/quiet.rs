@@ -64,6 +64,8 @@ pub struct Quiet<'a> {
     target: &'a Target,
     paused: Paused<'a>,
     maps: Maps,
+    /// What the threads were doing, and where their stacks are: forgotten only when all go on, since that takes time.
+    _seen: (Glance, Vec<RunAddr>),
 }
 
 /// Runs `change` in a moment when every thread is stopped and the target is quiet.
@@ -154,9 +156,7 @@ impl<'a> Quiet<'a> {
         let mut tops = Vec::with_capacity(glance.len());
         let mut budget = MAX_STACKED;
         let paused = Paused::begin(target, &glance, |stopped| {
-            tops.extend(stopped.iter().map(|t| RunAddr(t.regs.rsp)));
-            // Nearly sorted already, which this sort makes use of.
-            tops.sort();
+            add_sorted(&mut tops, stopped.iter().map(|t| RunAddr(t.regs.rsp)));
             let there = target.still_there(&maps).map_err(CommitError::from);
             match there.and_then(|()| busy(target, code, &mut maps, &tops, &mut budget, stopped)) {
                 Ok(None) => Ok(()),
@@ -169,7 +169,7 @@ impl<'a> Quiet<'a> {
             Err(Unquiet::Busy(obstacle)) => return Ok(Err(obstacle)),
             Err(Unquiet::Failed(e)) => return Err(e),
         };
-        let quiet = Self { target, paused, maps };
+        let quiet = Self { target, paused, maps, _seen: (glance, tops) };
         if !scan_memory || code.is_empty() {
             return Ok(Ok((quiet, None)));
         }
@@ -226,6 +226,18 @@ impl<'a> Quiet<'a> {
             cancelled.map_err(|source| PauseError::Call { what: "PTRACE_SETREGS", tid: t.tid, source })?;
         }
         Ok(())
+    }
+}
+
+/// Adds to an ascending list.
+fn add_sorted(list: &mut Vec<RunAddr>, more: impl ExactSizeIterator<Item = RunAddr>) {
+    if more.len() == 1 {
+        // The one thread that runs, often: it stands still while this is done.
+        more.for_each(|one| list.insert(list.partition_point(|known| *known <= one), one));
+    } else {
+        list.extend(more);
+        // Nearly sorted already, which this sort makes use of.
+        list.sort();
     }
 }
 

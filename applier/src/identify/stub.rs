@@ -26,7 +26,7 @@ const _: () = assert!(STUB.len() <= INTENT_OFF && INTENT_OFF + INTENT_LEN == ROO
 /// Largest vdso that is read, in bytes; today's have two or three pages.
 const MAX_VDSO: u64 = 1 << 20;
 /// Bytes of the intent.
-const INTENT_LEN: usize = 24;
+pub const INTENT_LEN: usize = 24;
 const INTENT_MAGIC: [u8; 8] = *b"LPINTENT";
 const PROT_EXEC: u32 = 4;
 
@@ -70,6 +70,14 @@ impl StubPlace {
         let name = "the injected code".to_owned();
         CodeRange { name, start: self.at, end, harmless_to: None, may_end_in_call: false, pushed: None }
     }
+}
+
+/// The stub, and the bytes between it and the intent.
+pub fn stub_up_to_intent() -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ROOM);
+    bytes.extend(STUB);
+    bytes.resize(INTENT_OFF, 0);
+    bytes
 }
 
 /// The bytes of an intent; `None` clears it.

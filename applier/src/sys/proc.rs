@@ -155,8 +155,7 @@ impl Process {
 
     /// The value of one line (`Name: value`) of `status`.
     pub fn status(&self, text: &str, key: &str) -> Option<String> {
-        let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
-        Some(line.trim().to_owned())
+        field(text, key)
     }
 
     /// Its threads, in the order of the kernel.
@@ -282,12 +281,18 @@ impl Doing {
 pub struct StatusFile(File);
 
 impl StatusFile {
-    /// What it says now.
-    pub fn read(&self) -> io::Result<String> {
+    /// The value of a field now. No more memory is asked for than it takes: a thread may stand still meanwhile.
+    pub fn field(&self, key: &str) -> io::Result<Option<String>> {
         let mut bytes = [0; 4096];
         let len = self.0.read_at(&mut bytes, 0)?;
-        Ok(String::from_utf8_lossy(bytes.get(..len).unwrap_or_default()).into_owned())
+        Ok(field(&String::from_utf8_lossy(bytes.get(..len).unwrap_or_default()), key))
     }
+}
+
+/// The value of a field of a `status`.
+fn field(status: &str, key: &str) -> Option<String> {
+    let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -42,6 +42,14 @@ pub fn wait_child(limit: Duration) {
     unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit) };
 }
 
+/// Brings all of lp-apply into memory and keeps it there: a page of it that had to be fetched, perhaps from a disk, would be
+/// waited for by threads that stand still. What is asked for later is not kept: that could fail. A refusal (RLIMIT_MEMLOCK)
+/// changes nothing.
+pub fn stay_in_memory() {
+    // SAFETY: mlockall(2) changes no memory, only whether pages of ours may be absent.
+    unsafe { libc::mlockall(libc::MCL_CURRENT) };
+}
+
 /// While it lives, lp-apply runs before ordinary threads, if the system allows it.
 ///
 /// A thread that is resumed would otherwise preempt the tool before it has resumed the next one.
