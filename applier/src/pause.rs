@@ -34,7 +34,7 @@ const CROWD: usize = 8;
 const WAY: Duration = Duration::from_micros(4);
 const LONGEST_WAY: Duration = Duration::from_millis(5);
 /// So many sleeping threads are on their way to a stop at a time: more would crowd out those that run.
-const WINDOW: usize = 32;
+const WINDOW: usize = 64;
 /// What threads that run have before many that sleep: until they are on a processor, which these would take from them.
 const HEAD_START: Duration = Duration::from_micros(25);
 /// Rounds over the thread list until no new thread turns up.
