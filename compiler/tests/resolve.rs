@@ -180,9 +180,9 @@ fn versions_are_part_of_the_name() {
     );
     let bytes = lab.bundle(&["--target", "exe", "--patch", "fix.so", "--replace", "old=fresh"]);
     let patch = lpb::read(&bytes).unwrap().patch;
-    let libc = lab.run("cc -print-file-name=libc.so.6");
+    let libc = Lab::system_library("libc.so.6");
     for version in ["realpath@GLIBC_2.2.5", "realpath@@GLIBC_2.3"] {
-        let address = lab.nm("-D", libc.trim(), version);
+        let address = lab.nm("-D", libc.to_str().unwrap(), version);
         let want = format!("libc.so.6+{address:#x}");
         assert_eq!(chosen(&patch, &version.replace("@@", "@")).last(), Some(&want), "{version}");
     }
@@ -236,8 +236,8 @@ fn an_ifunc_without_a_slot_gets_a_thunk() {
     let slots = chosen(&patch, "strlen@GLIBC_2.2.5");
     assert!(slots.iter().all(|s| s.starts_with("slot libc.so.6")), "filled at start-up, so no thunk: {slots:?}");
     // The thunk knows the resolver: the symbol's value.
-    let libc = lab.run("gcc -print-file-name=libc.so.6");
-    let resolver = format!("libc.so.6+{:#x}", lab.nm("-D", libc.trim(), "wcsrchr@@GLIBC_2.2.5"));
+    let libc = Lab::system_library("libc.so.6");
+    let resolver = format!("libc.so.6+{:#x}", lab.nm("-D", libc.to_str().unwrap(), "wcsrchr@@GLIBC_2.2.5"));
     let of_thunk =
         |f: &&lpb::Fixup| f.name == "wcsrchr@GLIBC_2.2.5" && common::short(&patch, &f.candidates[0]) == resolver;
     let found: Vec<_> = patch.fixups.iter().filter(of_thunk).collect();
@@ -323,8 +323,7 @@ fn stripped_targets_take_their_debug_file() {
             place = format!("{place}/{}/{}.debug", &id[..2], &id[2..]);
             args.extend(["--sysroot", ".", "--lib", "libc.so.6", "--lib", "ld-linux-x86-64.so.2"]);
             for lib in ["libc.so.6", "ld-linux-x86-64.so.2"] {
-                let from = lab.run(&format!("cc -print-file-name={lib}"));
-                std::fs::copy(from.trim(), lab.path(lib)).unwrap();
+                std::fs::copy(Lab::system_library(lib), lab.path(lib)).unwrap();
             }
         }
         lab.write(&place, "");

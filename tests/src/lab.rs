@@ -161,6 +161,14 @@ pub fn programs() -> PathBuf {
     workspace().join("tests/programs")
 }
 
+/// A library of the folder that the dynamic linker has taken libc from. The compiler may have another one in mind, if a cross
+/// compiler's is installed beside it.
+pub fn system_library(name: &str) -> PathBuf {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let libc = maps.lines().filter_map(|l| l.split_whitespace().nth(5)).find(|path| path.ends_with("/libc.so.6"));
+    Path::new(libc.expect("a test that is linked to libc.so.6")).with_file_name(name)
+}
+
 /// Runs a helper program that has to succeed.
 ///
 /// # Panics

@@ -1,6 +1,6 @@
 //! B3: IFUNCs. The patch gets what the program itself would: by a slot, or by asking the resolver at the first call.
 
-use lp_tests::lab::run;
+use lp_tests::lab::{run, system_library};
 use lp_tests::scenario::Scenario;
 use lp_tests::{Kind, Lab, Outcome, Target, lp_apply, lp_compile, needs};
 use std::fmt::Write;
@@ -56,9 +56,7 @@ fn b3_static_programs() {
 
 /// Name and version of each exported symbol for which `wanted` holds; it sees the line of readelf.
 fn symbols(library: &str, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
-    let path = Command::new("cc").arg(format!("-print-file-name={library}")).output().unwrap();
-    let path = String::from_utf8(path.stdout).unwrap();
-    let table = Command::new("readelf").args(["-W", "--dyn-syms", path.trim()]).output().unwrap();
+    let table = Command::new("readelf").args(["-W", "--dyn-syms"]).arg(system_library(library)).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
     let lines = table.lines().filter(|l| wanted(l) && !l.contains(" UND "));
     let symbols = lines.filter_map(|l| l.split_whitespace().nth(7)?.split_once('@'));

@@ -2,7 +2,8 @@
 
 use lp_tests::scenario::Scenario;
 use lp_tests::tools::lp_apply_start;
-use lp_tests::{Outcome, Target, lp_apply, lp_compile};
+use lp_tests::{Board, Outcome, Target, lp_apply, lp_compile, turns};
+use std::process::Command;
 
 /// C2: a thread is asleep inside the function; the default waits until it has left.
 #[test]
@@ -21,6 +22,24 @@ fn c2_waits_for_a_thread_inside() {
     assert_eq!(target.ask("now"), "1000");
     // A number for people: on a busy machine it says more about the machine than about lp-apply.
     println!("waited {waited} ms; largest gap of another thread: {}", target.ask("gap"));
+    target.finish();
+}
+
+/// C2: threads go in between the look at them and the stop. No call ends in another function than it began in.
+#[test]
+fn c2_threads_that_go_in_meanwhile() {
+    let (built, bundle) = Scenario::of("c2_goes_in.c").bundle();
+    let board = Board::new(built.lab.path("board"));
+    let mut target = Target::start_command(Command::new(&built.exe).arg(board.path()));
+    let (pid, bundle) = (target.pid().to_string(), bundle.to_str().unwrap());
+    let [rounds, replaced] = [0, 1];
+    for _ in 0..turns(150, 2000) {
+        lp_apply([bundle, "--pid", &pid, "--wait", "60s"]).expect(Outcome::Applied);
+        lp_apply(["revert", bundle, "--pid", &pid, "--wait", "60s"]).expect(Outcome::Reverted);
+        board.wait_growth(rounds, 4);
+        assert_eq!(board.get(replaced), 0, "functions were replaced under their callers");
+    }
+    assert_eq!(target.ask("x"), "1");
     target.finish();
 }
 

@@ -66,7 +66,7 @@ pub(super) fn can_run_errands(target: &Target, maps: &Maps, live: &Regs) -> bool
 /// Whether the thread may be in a signal handler: a signal frame lies above `sp`, or that cannot be read.
 fn has_signal_frame(target: &Target, sp: RunAddr, end: RunAddr) -> bool {
     let mut buf = [0; SIGNAL_CHUNK];
-    let mut at = sp;
+    let mut at = RunAddr(sp.0 & !7);
     for _ in 0..SIGNAL_CHUNKS {
         let len = end.since(at).map_or(0, lpb::addr::to_usize).min(SIGNAL_CHUNK);
         let Some(chunk) = buf.get_mut(..len).filter(|chunk| !chunk.is_empty()) else { return false };

@@ -36,6 +36,14 @@ impl Lab {
         String::from_utf8(out.stdout).unwrap()
     }
 
+    /// A library of the folder that the dynamic linker has taken libc from. The compiler may have another one in mind, if a
+    /// cross compiler's is installed beside it.
+    pub fn system_library(name: &str) -> PathBuf {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let libc = maps.lines().filter_map(|l| l.split_whitespace().nth(5)).find(|path| path.ends_with("/libc.so.6"));
+        Path::new(libc.unwrap()).with_file_name(name)
+    }
+
     /// Writes a source and compiles it: `gcc FLAGS -o OUT SOURCE`.
     pub fn cc(&self, out: &str, flags: &str, source: &str) -> PathBuf {
         let file = format!("{out}.c");
