@@ -20,7 +20,7 @@ use crate::analyse::{self, Function};
 use crate::emit::{self, Parts};
 use crate::finding::{Finding, Findings};
 use crate::layout::added::Added;
-use crate::layout::image;
+use crate::layout::image::{self, Image};
 use crate::read::ReadError;
 use crate::read::debug::DebugFiles;
 use crate::read::elf::Object;
@@ -63,64 +63,18 @@ pub enum BuildError {
 /// [`BuildError::Refused`] with everything that stands against the patch, all at once.
 pub fn build(request: &Request) -> Result<emit::Built, BuildError> {
     let mut findings = Findings::allowing(&allowed(&request.allow)?);
-    let sets = request.set.iter().map(|s| SetSpec::parse(s)).collect::<Result<Vec<_>, _>>()?;
-    let slots = request.slot.iter().map(|s| SlotSpec::parse(s)).collect::<Result<Vec<_>, _>>()?;
-    let data = Data { sets: &sets, slots: &slots };
-    let root = Root::new(request.sysroot.as_deref())?;
-    let given = Given { targets: &request.targets, libs: &request.libs, modules: &request.modules };
-    let objects = search::closure(&given, &root, &mut findings)?;
-    let mut closure = Closure::new(objects, DebugFiles { named: request.debug_files.clone(), root });
-    let mut patch = Object::open(&request.patch)?;
-    patch.load_symtab()?;
-    patch::check(&patch, &mut findings)?;
-    let directives = patch::directives(&patch, &mut findings)?;
-    let wanted = wanted(request, &patch, &directives, &mut findings)?;
-    let binds = binds(request, &directives)?;
-    load_symbols(&mut closure, &wanted, &data, &binds)?;
-    closure.look_from(&changed(&closure.first(), &wanted, &data));
-    let scopes = closure.scopes();
-    let mut functions = functions(request, &scopes, &wanted, &mut findings)?;
-    registers::thunks(&patch, &wanted, &mut functions, &mut findings);
-    returns::check(&patch, &wanted, &functions, &mut findings);
-
-    let mut image = match image::build(&patch) {
-        Ok(image) => image,
-        Err(image::BuildError::Read(e)) => return Err(e.into()),
-        Err(e) => {
-            findings.add(e);
-            return Err(refused(findings));
-        }
-    };
-    for w in wanted.iter().filter(|w| !image.is_code(w.new_addr)) {
-        findings.add(RequestError::NewOutside { name: w.new.clone(), at: w.new_addr });
-    }
-    let patched = changed(&closure.first(), &wanted, &data);
-    let mut modules = Modules::default();
-    patched.iter().for_each(|o| {
-        modules.id(*o);
-    });
-    let new_in_slots = slots.iter().filter_map(|s| slot::new_code(&patch, s));
-    let own = Own {
-        patch: &patch,
-        image: &image,
-        users: &Users::find(&patch)?,
-        new_functions: &wanted.iter().map(|w| w.new_addr).chain(new_in_slots).collect::<HashSet<LinkAddr>>(),
-        originals: &originals(&wanted, &functions),
-    };
-    let reach = Reach::from(&patch, own.new_functions)?;
-    let compared = Compared { wanted: &wanted, functions: &functions, reach: &reach };
-    let question = Question { request, patched: &patched, binds: &binds, data: &data, own: &own, compared };
-    let mut found = Found { modules, added: Added::behind(&image), notes: Vec::new() };
-    let mut answers: Vec<Answer> = Vec::new();
-    for scope in &scopes {
-        let mut here = Findings::default();
-        answers.push(question.answer(scope, &mut found, &mut here)?);
-        findings.add_all(here, scope.other_file().as_deref());
-    }
+    let inputs = Inputs::read(request, &mut findings)?;
+    let Inputs { patch, wanted, .. } = &inputs;
+    let (scopes, patched) = (inputs.closure.scopes(), inputs.changed());
+    let mut functions = functions(request, &scopes, wanted, &mut findings)?;
+    registers::thunks(patch, wanted, &mut functions, &mut findings);
+    returns::check(patch, wanted, &functions, &mut findings);
+    let Some(mut image) = lay_out(patch, wanted, &mut findings)? else { return Err(refused(findings)) };
+    let (mut found, answers) = answers(request, &inputs, &scopes, &functions, &image, &mut findings)?;
     chosen::find(&scopes, &patched, &mut functions, &mut found.modules, &mut findings)?;
-    let unwind = unwind::plan(&closure.first(), &patched, &patch, &mut findings)?;
+    let unwind = unwind::plan(&inputs.closure.first(), &patched, patch, &mut findings)?;
     let name = name(request, &mut findings);
-    if wanted.is_empty() && data.is_empty() && !findings.refuse() {
+    if wanted.is_empty() && inputs.data().is_empty() && !findings.refuse() {
         findings.add(RequestError::Nothing);
     }
     if findings.refuse() {
@@ -132,8 +86,8 @@ pub fn build(request: &Request) -> Result<emit::Built, BuildError> {
     let parts = Parts {
         request,
         name,
-        scope: closure.first(),
-        patch: &patch,
+        scope: inputs.closure.first(),
+        patch,
         functions,
         wanted,
         image,
@@ -146,6 +100,122 @@ pub fn build(request: &Request) -> Result<emit::Built, BuildError> {
         notes: found.notes,
     };
     emit::emit(parts, found.modules)
+}
+
+/// Everything that is read, and what the command line and the patch ask for.
+struct Inputs {
+    sets: Vec<SetSpec>,
+    slots: Vec<SlotSpec>,
+    closure: Closure,
+    patch: Object,
+    wanted: Vec<Wanted>,
+    binds: BTreeMap<String, Qualified>,
+}
+
+impl Inputs {
+    fn read(request: &Request, findings: &mut Findings) -> Result<Self, BuildError> {
+        let sets = request.set.iter().map(|s| SetSpec::parse(s)).collect::<Result<Vec<_>, _>>()?;
+        let slots = request.slot.iter().map(|s| SlotSpec::parse(s)).collect::<Result<Vec<_>, _>>()?;
+        let root = Root::new(request.sysroot.as_deref())?;
+        let given = Given { targets: &request.targets, libs: &request.libs, modules: &request.modules };
+        let objects = search::closure(&given, &root, findings)?;
+        let closure = Closure::new(objects, DebugFiles { named: request.debug_files.clone(), root });
+        let mut patch = Object::open(&request.patch)?;
+        patch.load_symtab()?;
+        patch::check(&patch, findings)?;
+        let directives = patch::directives(&patch, findings)?;
+        let wanted = wanted(request, &patch, &directives, findings)?;
+        let binds = binds(request, &directives)?;
+        let mut inputs = Self { sets, slots, closure, patch, wanted, binds };
+        inputs.load_symbols()?;
+        let changed = inputs.changed();
+        inputs.closure.look_from(&changed);
+        Ok(inputs)
+    }
+
+    fn data(&self) -> Data<'_> {
+        Data { sets: &self.sets, slots: &self.slots }
+    }
+
+    /// Reads the symbol tables of the target and of every module that is named, in all their builds.
+    fn load_symbols(&mut self) -> Result<(), ReadError> {
+        let data = Data { sets: &self.sets, slots: &self.slots };
+        let named = self.wanted.iter().map(|w| &w.old).chain(self.binds.values()).chain(data.symbols());
+        let scope = self.closure.first();
+        let mut ids: Vec<ObjectId> = named.filter_map(|q| scope.split(q).ok().map(|(id, _)| id)).collect();
+        ids.push(Scope::TARGET);
+        ids.sort_unstable();
+        ids.dedup();
+        self.closure.debug().check(self.closure.all())?;
+        self.closure.load_symbols(&ids)
+    }
+
+    /// Objects that the patch changes, in order of first mention.
+    fn changed(&self) -> Vec<ObjectId> {
+        let scope = self.closure.first();
+        let named = self.wanted.iter().map(|w| &w.old).chain(self.sets.iter().map(|s| &s.symbol));
+        let slots = self.slots.iter().filter_map(|s| scope.by_name(&s.module));
+        let mut all: Vec<ObjectId> = Vec::new();
+        for id in named.filter_map(|q| scope.split(q).ok().map(|(id, _)| id)).chain(slots) {
+            if !all.contains(&id) {
+                all.push(id);
+            }
+        }
+        all
+    }
+}
+
+/// The image of the patch; `None`: there cannot be one, as the findings say.
+fn lay_out(patch: &Object, wanted: &[Wanted], findings: &mut Findings) -> Result<Option<Image>, BuildError> {
+    let image = match image::build(patch) {
+        Ok(image) => image,
+        Err(image::BuildError::Read(e)) => return Err(e.into()),
+        Err(e) => {
+            findings.add(e);
+            return Ok(None);
+        }
+    };
+    for w in wanted.iter().filter(|w| !image.is_code(w.new_addr)) {
+        findings.add(RequestError::NewOutside { name: w.new.clone(), at: w.new_addr });
+    }
+    Ok(Some(image))
+}
+
+/// Where everything that the patch refers to is, scope by scope.
+fn answers(
+    request: &Request,
+    inputs: &Inputs,
+    scopes: &[Scope<'_>],
+    functions: &[Function],
+    image: &Image,
+    findings: &mut Findings,
+) -> Result<(Found, Vec<Answer>), BuildError> {
+    let Inputs { patch, wanted, binds, slots, .. } = inputs;
+    let patched = inputs.changed();
+    let mut modules = Modules::default();
+    patched.iter().for_each(|o| {
+        modules.id(*o);
+    });
+    let new_in_slots = slots.iter().filter_map(|s| slot::new_code(patch, s));
+    let own = Own {
+        patch,
+        image,
+        users: &Users::find(patch)?,
+        new_functions: &wanted.iter().map(|w| w.new_addr).chain(new_in_slots).collect::<HashSet<LinkAddr>>(),
+        originals: &originals(wanted, functions),
+    };
+    let reach = Reach::from(patch, own.new_functions)?;
+    let compared = Compared { wanted, functions, reach: &reach };
+    let data = inputs.data();
+    let question = Question { request, patched: &patched, binds, data: &data, own: &own, compared };
+    let mut found = Found { modules, added: Added::behind(image), notes: Vec::new() };
+    let mut answers = Vec::new();
+    for scope in scopes {
+        let mut here = Findings::default();
+        answers.push(question.answer(scope, &mut found, &mut here)?);
+        findings.add_all(here, scope.other_file().as_deref());
+    }
+    Ok((found, answers))
 }
 
 fn refused(findings: Findings) -> BuildError {
@@ -218,36 +288,6 @@ impl Question<'_> {
         forks.check(findings);
         Checked { scope, patched, patch, wanted, functions: &functions, binds }.check(findings);
     }
-}
-
-/// Reads the symbol tables of the target and of every module that is named, in all their builds.
-fn load_symbols(
-    closure: &mut Closure,
-    wanted: &[Wanted],
-    data: &Data<'_>,
-    binds: &BTreeMap<String, Qualified>,
-) -> Result<(), ReadError> {
-    let named = wanted.iter().map(|w| &w.old).chain(binds.values()).chain(data.symbols());
-    let scope = closure.first();
-    let mut ids: Vec<ObjectId> = named.filter_map(|q| scope.split(q).ok().map(|(id, _)| id)).collect();
-    ids.push(Scope::TARGET);
-    ids.sort_unstable();
-    ids.dedup();
-    closure.debug().check(closure.all())?;
-    closure.load_symbols(&ids)
-}
-
-/// Objects that the patch changes, in order of first mention.
-fn changed(scope: &Scope, wanted: &[Wanted], data: &Data<'_>) -> Vec<ObjectId> {
-    let named = wanted.iter().map(|w| &w.old).chain(data.sets.iter().map(|s| &s.symbol));
-    let slots = data.slots.iter().filter_map(|s| scope.by_name(&s.module));
-    let mut all: Vec<ObjectId> = Vec::new();
-    for id in named.filter_map(|q| scope.split(q).ok().map(|(id, _)| id)).chain(slots) {
-        if !all.contains(&id) {
-            all.push(id);
-        }
-    }
-    all
 }
 
 /// Names whose slots are of interest: what the patch imports, and what `--set ...=addr:` and `--slot` replace.

@@ -55,7 +55,7 @@ pub struct Parts<'a> {
     pub patch: &'a Object,
     /// By number: what they replace, in every build.
     pub functions: Vec<Function>,
-    pub wanted: Vec<Wanted>,
+    pub wanted: &'a [Wanted],
     pub image: Image,
     /// Fix-ups of the code that was added to the image.
     pub added: Vec<Fixup<'static>>,

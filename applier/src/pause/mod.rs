@@ -1,0 +1,125 @@
+//! All threads of the target stopped at once, for as short as can be.
+//!
+//! ```text
+//! SEIZE each            nobody is stopped; threads born from now on are ours too
+//! INTERRUPT + wait      the threads that sleep; their stacks are judged while the others still run
+//! INTERRUPT + wait      the threads that run: they stand still the shortest time
+//! ...                   their stacks, the commit
+//! DETACH each           those that run first
+//! ```
+//! What is found of a thread that stands still stays true: its frames lie on its own stack, which nobody else returns through,
+//! and it does not run before all are let go.
+//!
+//! Looking at a stop does not consume it (see [`crate::sys::ptrace`]), so if lp-apply dies here, the kernel lets every
+//! thread go on with the signals it had.
+
+mod error;
+mod glance;
+mod seized;
+
+pub use error::PauseError;
+pub use glance::{Glance, glance, nobody_stuck};
+
+use crate::arch::x86_64 as arch;
+use crate::identify::Target;
+use crate::sys::ptrace::{self, Regs, Tid};
+use crate::sys::sched::Urgent;
+use seized::{CROWD, Seen, Seized};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long all threads together may take to stop.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What threads that run have before many that sleep: until they are on a processor, which these would take from them.
+const HEAD_START: Duration = Duration::from_micros(25);
+
+/// One stopped thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread {
+    /// Its number.
+    pub tid: Tid,
+    /// Its registers.
+    pub regs: Regs,
+    /// It was asleep when it was looked at.
+    pub asleep: bool,
+}
+
+/// A target whose threads all stand still.
+#[must_use = "the target stands still: resume it"]
+pub struct Paused<'a> {
+    target: &'a Target,
+    /// All its threads.
+    pub threads: Vec<Thread>,
+    /// Forgotten only when all go on: that takes time.
+    _seized: BTreeMap<Tid, Seen>,
+    started: Instant,
+    _urgent: Urgent,
+}
+
+impl<'a> Paused<'a> {
+    /// Stops every thread, first those that sleep, then the others; those of `glance` were seen before. `judge` is asked about
+    /// threads as soon as they stand still, while the next ones are on their way; the inner error is what it found.
+    ///
+    /// # Errors
+    /// If one cannot be stopped in time. After every error all go on.
+    pub fn begin<E>(
+        target: &'a Target,
+        glance: &Glance,
+        mut judge: impl FnMut(&[Thread]) -> Result<(), E>,
+    ) -> Result<Result<Self, E>, PauseError> {
+        let mut seized = Seized::all(target, glance)?;
+        let urgent = Urgent::raise();
+        let started = Instant::now();
+        let deadline = started.checked_add(PATIENCE).unwrap_or(started);
+        let mut threads = Vec::with_capacity(seized.threads.len());
+        for asleep in [true, false] {
+            if let Err(found) = seized.stop_wave(asleep, deadline, &mut threads, &mut judge)? {
+                return Ok(Err(found));
+            }
+        }
+        let (known, pid) = (std::mem::take(&mut seized.threads), target.process.pid);
+        target.memory.with_stopped(threads.first().map(|t| t.tid));
+        if threads.is_empty() {
+            Err(PauseError::Gone { pid })
+        } else {
+            Ok(Ok(Self { target, threads, _seized: known, started, _urgent: urgent }))
+        }
+    }
+
+    /// Lets every thread go on; how long the target stood still.
+    pub fn resume(mut self) -> Duration {
+        self.release();
+        self.started.elapsed()
+    }
+
+    fn release(&mut self) {
+        self.target.memory.with_stopped(None);
+        let threads = std::mem::take(&mut self.threads);
+        // In the order of their stops: those that slept first.
+        let (asleep, awake) = threads.split_at(threads.partition_point(|t| t.asleep));
+        awake.iter().for_each(go_on);
+        if !awake.is_empty() && asleep.len() > CROWD {
+            let started = Instant::now();
+            while started.elapsed() < HEAD_START {
+                std::hint::spin_loop();
+            }
+        }
+        asleep.iter().for_each(go_on);
+    }
+}
+
+/// Lets a thread go on as it was stopped.
+fn go_on(t: &Thread) {
+    if arch::interrupted_by_stop(&t.regs) {
+        // Without it the thread sees EINTR, as after SIGSTOP and SIGCONT.
+        let _ = ptrace::set_regs(t.tid, &arch::call_again(&t.regs));
+    }
+    // An error means that the thread is gone.
+    let _ = ptrace::detach(t.tid, 0);
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

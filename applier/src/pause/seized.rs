@@ -1,0 +1,212 @@
+//! Threads on their way to a stop.
+
+use super::Thread;
+use super::error::{PauseError, call};
+use super::glance::{Glance, stuck};
+use crate::borrow::let_go;
+use crate::identify::Target;
+use crate::sys::fault::step;
+use crate::sys::proc::Doing;
+use crate::sys::ptrace::{self, Event, Tid};
+use crate::sys::sched;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How long nothing at all may happen.
+const STANDSTILL: Duration = Duration::from_millis(250);
+/// More threads than these are a crowd.
+pub(super) const CROWD: usize = 8;
+/// A crowd is waited for by the clock: the time that each thread takes to its stop; at most so long.
+const WAY: Duration = Duration::from_micros(4);
+const LONGEST_WAY: Duration = Duration::from_millis(5);
+/// So many sleeping threads are on their way to a stop at a time: more would crowd out those that run.
+const WINDOW: usize = 64;
+/// Rounds over the thread list until no new thread turns up.
+const ROUNDS: usize = 1000;
+
+/// What is known of a thread while the target is being stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Running { asleep: bool },
+    Stopped,
+}
+
+/// Threads that are ours; lets them go when dropped.
+pub(super) struct Seized<'a> {
+    target: &'a Target,
+    pub(super) threads: BTreeMap<Tid, Seen>,
+    /// Born in this wave, and not waited for yet.
+    newborn: Vec<Tid>,
+}
+
+impl<'a> Seized<'a> {
+    /// Makes all threads ours; those of `glance` were seen before.
+    pub(super) fn all(target: &'a Target, glance: &Glance) -> Result<Self, PauseError> {
+        let mut seized = Self { target, threads: BTreeMap::new(), newborn: Vec::new() };
+        seized.seize_all(glance)?;
+        Ok(seized)
+    }
+
+    fn running(&self, asleep: bool) -> impl Iterator<Item = Tid> {
+        self.threads.iter().filter_map(move |(tid, seen)| (*seen == Seen::Running { asleep }).then_some(*tid))
+    }
+
+    /// Interrupts the threads of one wave, waits until all of them, and their newborns, stand still, and adds them to `stopped`.
+    pub(super) fn stop_wave<E>(
+        &mut self,
+        asleep: bool,
+        deadline: Instant,
+        stopped: &mut Vec<Thread>,
+        judge: &mut impl FnMut(&[Thread]) -> Result<(), E>,
+    ) -> Result<Result<(), E>, PauseError> {
+        let mut waiting = self.running(asleep).collect::<Vec<_>>().into_iter();
+        let mut pending = Vec::with_capacity(WINDOW);
+        let mut moved = Instant::now();
+        loop {
+            for tid in waiting.by_ref().take(WINDOW.saturating_sub(pending.len())) {
+                // A thread that has ended is found out by the wait.
+                ptrace::interrupt(tid).or_else(forgive_gone).map_err(call("PTRACE_INTERRUPT", tid))?;
+                pending.push(tid);
+            }
+            // They come to a stop by themselves.
+            pending.append(&mut self.newborn);
+            let Some(first) = pending.first().copied() else { return Ok(Ok(())) };
+            let (known, count) = (stopped.len(), pending.len());
+            let mut progress = false;
+            let mut left = Vec::with_capacity(count);
+            for tid in pending {
+                match ptrace::poll(tid).map_err(call("waiting", tid))? {
+                    Some(event) => {
+                        progress = true;
+                        let stops = self.on_event(tid, asleep, event)?;
+                        left.extend(stops.is_none().then_some(tid).filter(|tid| self.threads.contains_key(tid)));
+                        stopped.extend(stops);
+                    }
+                    None => left.push(tid),
+                }
+            }
+            pending = left;
+            if let Err(found) = judge(stopped.get(known..).unwrap_or_default()) {
+                return Ok(Err(found));
+            }
+            let now = Instant::now();
+            if progress {
+                moved = now;
+            }
+            let time = deadline.saturating_duration_since(now);
+            if time.is_zero() || now.saturating_duration_since(moved) > STANDSTILL {
+                return Err(stuck(self.target, first));
+            }
+            let stopped_now = stopped.len().saturating_sub(known);
+            let on_their_way = count.saturating_sub(stopped_now);
+            if on_their_way > CROWD && stopped_now < on_their_way {
+                // Being woken by each of them would take longer than all their ways to the stop.
+                std::thread::sleep(WAY.saturating_mul(u32::try_from(on_their_way).unwrap_or(0)).min(LONGEST_WAY));
+            } else if !progress {
+                sched::wait_child(time.min(Duration::from_millis(2)));
+            }
+        }
+    }
+
+    /// Seizes the threads of the glance, then others until a look at the list shows no new one.
+    fn seize_all(&mut self, glance: &Glance) -> Result<(), PauseError> {
+        let process = &self.target.process;
+        let pid = process.pid;
+        let mut listed: Vec<Tid> = glance.keys().copied().collect();
+        for _ in 0..ROUNDS {
+            for tid in listed {
+                if self.threads.contains_key(&tid) {
+                    continue;
+                }
+                let doing = glance.get(&tid).copied().unwrap_or_else(|| process.thread_doing(tid));
+                let asleep = !matches!(doing, Doing::Running);
+                match ptrace::seize(tid, true) {
+                    Ok(()) => {}
+                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => continue,
+                    // A zombie cannot be seized and does not run; a newborn of ours is ours already.
+                    Err(_) if self.has_ended(tid) => continue,
+                    Err(_) if self.is_ours(tid) => {}
+                    Err(source) => return Err(PauseError::Call { what: "PTRACE_SEIZE", tid, source }),
+                }
+                self.threads.insert(tid, Seen::Running { asleep });
+            }
+            listed = process.threads().map_err(|_| PauseError::Gone { pid })?;
+            self.keep_only(&listed);
+            if listed.iter().all(|tid| self.threads.contains_key(tid) || self.has_ended(*tid)) {
+                return Ok(());
+            }
+        }
+        Err(PauseError::Storm { pid })
+    }
+
+    /// Whether a thread that is still listed has ended: it cannot be seized and does not run.
+    fn has_ended(&self, tid: Tid) -> bool {
+        matches!(self.target.process.thread_state(tid), None | Some('Z' | 'X'))
+    }
+
+    /// Lets go of those that the process does not list: the number went to another process between a list and the call.
+    fn keep_only(&mut self, listed: &[Tid]) {
+        let listed: BTreeSet<Tid> = listed.iter().copied().collect();
+        let (ours, others) = std::mem::take(&mut self.threads).into_iter().partition(|(tid, _)| listed.contains(tid));
+        self.threads = ours;
+        drop(Seized { target: self.target, threads: others, newborn: Vec::new() });
+    }
+
+    fn is_ours(&self, tid: Tid) -> bool {
+        let text = self.target.process.text(&format!("task/{tid}/status")).unwrap_or_default();
+        let tracer = self.target.process.status(&text, "TracerPid").and_then(|v| v.parse::<u32>().ok());
+        tracer == Some(std::process::id())
+    }
+
+    /// The thread, if it stands still now.
+    fn on_event(&mut self, tid: Tid, asleep: bool, event: Event) -> Result<Option<Thread>, PauseError> {
+        let go_on = |signal| ptrace::cont(tid, signal).or_else(forgive_gone).map_err(call("PTRACE_CONT", tid));
+        match event {
+            Event::Stop => {
+                let regs = match ptrace::regs(tid) {
+                    Ok(regs) => regs,
+                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {
+                        self.threads.remove(&tid);
+                        return Ok(None);
+                    }
+                    Err(source) => return Err(PauseError::Call { what: "PTRACE_GETREGS", tid, source }),
+                };
+                self.threads.insert(tid, Seen::Stopped);
+                step("stopped").map_err(call("waiting", tid))?;
+                return Ok(Some(Thread { tid, regs, asleep }));
+            }
+            Event::Exited => _ = self.threads.remove(&tid),
+            Event::Exec => return Err(PauseError::Exec { pid: self.target.process.pid }),
+            Event::Clone(newborn) => {
+                if let Entry::Vacant(unknown) = self.threads.entry(newborn) {
+                    unknown.insert(Seen::Running { asleep });
+                    self.newborn.push(newborn);
+                }
+                go_on(0)?;
+            }
+            // The interrupt is still pending, so the thread stops right behind the delivery.
+            Event::Signal(signal) => go_on(signal)?,
+            Event::Syscall => go_on(0)?,
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Seized<'_> {
+    fn drop(&mut self) {
+        let (stopped, others): (Vec<_>, Vec<_>) = self.threads.iter().partition(|(_, seen)| **seen == Seen::Stopped);
+        // Those that stand still first. The others have to stop before they can be let go: they do so together.
+        stopped.into_iter().for_each(|(tid, _)| let_go(*tid));
+        for (tid, _) in &others {
+            // An error means that the thread is gone.
+            let _ = ptrace::interrupt(**tid);
+        }
+        others.into_iter().for_each(|(tid, _)| let_go(*tid));
+    }
+}
+
+fn forgive_gone(e: io::Error) -> io::Result<()> {
+    if e.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(e) }
+}
