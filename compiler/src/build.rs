@@ -10,6 +10,7 @@ mod request;
 
 pub use request::Request;
 
+use crate::analyse::effects;
 use crate::analyse::forks::Forks;
 use crate::analyse::reach::Reach;
 use crate::analyse::registers;
@@ -69,6 +70,7 @@ pub fn build(request: &Request) -> Result<emit::Built, BuildError> {
     let mut functions = functions(request, &scopes, wanted, &mut findings)?;
     registers::thunks(patch, wanted, &mut functions, &mut findings);
     returns::check(patch, wanted, &functions, &mut findings);
+    effects::check(patch, wanted, &functions, &mut findings);
     let Some(mut image) = lay_out(patch, wanted, &mut findings)? else { return Err(refused(findings)) };
     let (mut found, answers) = answers(request, &inputs, &scopes, &functions, &image, &mut findings)?;
     chosen::find(&scopes, &patched, &mut functions, &mut found.modules, &mut findings)?;

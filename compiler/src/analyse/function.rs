@@ -64,6 +64,8 @@ pub struct Function {
     pub ifunc: Option<Ifunc>,
     /// It does not return, and these calls of it are the last thing that their functions do.
     pub last_calls: Vec<String>,
+    /// It changes no memory, and the compiler has seen that where it compiled these calls of it.
+    pub trusting_calls: Vec<String>,
 }
 
 /// Analyses one function of the target, for replacement `number`; of an IFUNC, all its implementations.
@@ -136,6 +138,7 @@ pub fn examine(scope: &Scope, def: &Def, number: usize, name: &str) -> Result<Fu
         thunk: None,
         ifunc: None,
         last_calls: Vec::new(),
+        trusting_calls: Vec::new(),
     };
     no_second_entry(object, &function)?;
     add_parts(object, &def.symbol, &mut function)?;

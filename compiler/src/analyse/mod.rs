@@ -8,6 +8,7 @@
 
 mod branches;
 mod copies;
+pub mod effects;
 mod extent;
 pub mod forks;
 mod function;
@@ -194,6 +195,7 @@ pub fn check(study: &mut Study<'_>, findings: &mut Findings) {
     target::check(study, findings);
     registers::check(study, findings);
     returns::note(study);
+    effects::note(study);
     limits::check(study, findings);
 }
 

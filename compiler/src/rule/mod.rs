@@ -62,7 +62,7 @@ pub struct Rule {
 const GROUPS: [(&str, &[&Rule]); 6] = [
     ("The function to be replaced", function::RULES),
     ("Copies and other names of the function", copies::RULES),
-    ("Registers that callers rely on", registers::RULES),
+    ("What callers know of the function", registers::RULES),
     ("Data and types", data::RULES),
     ("The target", target::RULES),
     ("The patch", patch::RULES),

@@ -1,8 +1,8 @@
-//! Rules about what callers know of a function's inside: the registers that it changes, the stack that it needs.
+//! Rules about what callers know of a function's inside: the registers and the memory that it changes, the stack that it needs.
 
 use super::{Rule, Severity};
 
-pub(super) const RULES: &[&Rule] = &[&REGISTER_THUNK, &ALIGNMENT_THUNK, &NO_THUNK];
+pub(super) const RULES: &[&Rule] = &[&REGISTER_THUNK, &ALIGNMENT_THUNK, &NO_THUNK, &SIDE_EFFECTS];
 
 /// See its meaning; so for all of them.
 pub static REGISTER_THUNK: Rule = Rule {
@@ -30,4 +30,13 @@ pub static NO_THUNK: Rule = Rule {
     consequence: "callers would go on with values that the new function has changed, or it would crash on a stack that is not aligned.",
     example: "a function with a variable number of arguments on the stack, called with an unaligned one",
     way_out: "replace its callers instead.",
+};
+
+pub static SIDE_EFFECTS: Rule = Rule {
+    id: "side-effects",
+    severity: Severity::Note,
+    meaning: "The old function changes no memory, the new one does, and gcc has compiled callers together with the old one (-fipa-pure-const, -fipa-modref, part of -O1).",
+    consequence: "a caller may call the new function once where its source calls it twice or in a loop, or go on with values of variables that the new function has changed.",
+    example: "a function that computes a price, whose replacement counts its calls",
+    way_out: "look at the listed callers, and replace those that must notice; compile the target with -flive-patching=inline-clone, or mark functions that may be replaced `__attribute__((noipa))`.",
 };

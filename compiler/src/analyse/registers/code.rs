@@ -4,7 +4,7 @@ use crate::analyse::graph;
 use crate::analyse::prologue::{branch_target, decode};
 use crate::arch::x86_64::registers::{RegSet, effect};
 use crate::read::elf::Object;
-use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register};
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use lpb::addr::to_u64;
 use lpb::{LinkAddr, limits};
 use object::elf;
@@ -28,6 +28,8 @@ pub struct Body {
     pub reaches: Vec<LinkAddr>,
     /// It also goes where no address says.
     pub unknown: bool,
+    /// Its own instructions change memory other than its frame, or enter the kernel.
+    pub stores: bool,
 }
 
 impl Body {
@@ -234,10 +236,12 @@ impl<'a> Code<'a> {
         let code: Vec<Instruction> = decode(&bytes, start).collect();
         self.decoded.set(self.decoded.get().saturating_add(to_u64(code.len())));
         let (name, writes) = (name.to_owned(), RegSet::NONE);
-        let mut body = Body { start, end: start.plus(size)?, name, code, writes, reaches: Vec::new(), unknown: false };
+        let end = start.plus(size)?;
+        let mut body = Body { start, end, name, code, writes, reaches: Vec::new(), unknown: false, stores: false };
         let mut factory = InstructionInfoFactory::new();
         for i in &body.code {
             body.writes |= effect(&mut factory, i).writes;
+            body.stores = body.stores || stores(&mut factory, i);
             match flow(i) {
                 Flow::Call(to) => body.reaches.push(to),
                 Flow::Jump(to) | Flow::Branch(to) if to < body.start || body.end <= to => body.reaches.push(to),
@@ -247,6 +251,15 @@ impl<'a> Code<'a> {
         }
         Some(body)
     }
+}
+
+/// Whether an instruction changes memory that is not found by the stack or frame pointer, or enters the kernel.
+fn stores(factory: &mut InstructionInfoFactory, i: &Instruction) -> bool {
+    let changes =
+        |access| !matches!(access, OpAccess::None | OpAccess::NoMemAccess | OpAccess::Read | OpAccess::CondRead);
+    let framed = |base| matches!(base, Register::RSP | Register::RBP);
+    let mut memory = factory.info(i).used_memory().iter();
+    i.mnemonic() == Mnemonic::Syscall || memory.any(|m| changes(m.access()) && !framed(m.base()))
 }
 
 #[cfg(test)]
@@ -280,7 +293,7 @@ mod tests {
     fn body(bytes: &[u8]) -> Body {
         let code = decode(bytes, LinkAddr(0)).collect();
         let (start, end, writes) = (LinkAddr(0), LinkAddr(to_u64(bytes.len())), RegSet::NONE);
-        Body { start, end, name: String::new(), code, writes, reaches: Vec::new(), unknown: false }
+        Body { start, end, name: String::new(), code, writes, reaches: Vec::new(), unknown: false, stores: false }
     }
 
     /// Prologues as gcc makes them.

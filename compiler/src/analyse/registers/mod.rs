@@ -106,6 +106,11 @@ impl<'a> Known<'a> {
         Self { walker, depths: RefCell::default() }
     }
 
+    /// The functions themselves.
+    pub fn code(&self) -> &Code<'a> {
+        &self.walker.code
+    }
+
     fn depths(&self, entry: LinkAddr) -> Rc<Depths> {
         let known = self.depths.borrow().get(&entry).cloned();
         known.unwrap_or_else(|| {

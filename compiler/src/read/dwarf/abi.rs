@@ -41,6 +41,11 @@ impl Dwarf {
         Some(super::printable(&text.to_slice().ok()?))
     }
 
+    /// Whether the code at two addresses was compiled together.
+    pub fn same_unit(&self, one: LinkAddr, other: LinkAddr) -> bool {
+        self.unit_at(one).is_some_and(|number| self.unit_at(other) == Some(number))
+    }
+
     /// The convention of the function that starts at an address.
     pub fn convention(&self, at: LinkAddr) -> Option<Convention> {
         let known = self.conventions.borrow().get(&at).copied();
@@ -142,9 +147,12 @@ impl Dwarf {
     }
 
     fn unit_of(&self, at: LinkAddr) -> Option<Unit> {
+        self.sections.unit(self.units.get(self.unit_at(at)?)?.clone()).ok()
+    }
+
+    fn unit_at(&self, at: LinkAddr) -> Option<usize> {
         let ranges = self.code.get_or_init(|| self.code_ranges());
-        let (.., number) = ranges.iter().find(|(start, end, _)| *start <= at.0 && at.0 < *end)?;
-        self.sections.unit(self.units.get(*number)?.clone()).ok()
+        ranges.iter().find(|(start, end, _)| *start <= at.0 && at.0 < *end).map(|(.., number)| *number)
     }
 
     /// Start, end and number of the unit of every range of code.
