@@ -60,6 +60,7 @@ impl<'a> Comparison<'a> {
         let mut found = BTreeSet::new();
         while let Some((old, new, name)) = self.todo.pop() {
             if found.len() == MOST_DIFFERENCES {
+                self.cut.set(true);
                 break;
             }
             let (old_type, new_type) = (self.old.of(old), self.new.of(new));
@@ -85,9 +86,9 @@ impl<'a> Comparison<'a> {
         found.into_iter().collect()
     }
 
-    /// Whether something was not compared because it is too deep or too much.
+    /// Whether something was not compared, or not read, because it is too deep or too much.
     pub fn is_cut(&self) -> bool {
-        self.cut.get()
+        self.cut.get() || self.old.is_cut() || self.new.is_cut()
     }
 
     /// What differs between two functions as their callers see them.

@@ -148,7 +148,7 @@ impl Checked<'_> {
         }
         if comparison.is_cut() {
             let name = self.scope.get(id).map(|object| object.name.clone()).unwrap_or_default();
-            let limit = "they hold more types, or types inside more types, than are compared".to_owned();
+            let limit = "they hold more types or fields, or types inside more types, than are compared".to_owned();
             findings.add(LimitError { what: "the types of", several: true, name, limit });
         }
     }

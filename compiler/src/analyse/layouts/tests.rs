@@ -157,6 +157,22 @@ fn what_is_too_deep_is_said() {
 }
 
 #[test]
+fn that_too_many_differ_is_said() {
+    for (count, want) in [(100, false), (101, true)] {
+        let build = |size: u64| {
+            let mut table = Table::default();
+            let all: Vec<_> = (0..count).map(|n| table.record(Some(&format!("r{n}")), size, Vec::new())).collect();
+            (table, all)
+        };
+        let ((old, a), (new, b)) = (build(4), build(8));
+        let mut comparison = Comparison::new(&old, &new);
+        a.into_iter().zip(b).for_each(|(a, b)| _ = comparison.same(Some(a), Some(b)));
+        assert_eq!(comparison.differences().len(), 100);
+        assert_eq!(comparison.is_cut(), want, "{count}");
+    }
+}
+
+#[test]
 fn prototypes() {
     let build = |returns: Option<&str>, parameters: &[&str], variadic: bool, declared: bool| {
         let mut t = Table::default();

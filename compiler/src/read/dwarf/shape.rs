@@ -120,6 +120,11 @@ pub trait Source {
     /// The type behind typedefs and qualifiers.
     fn of(&self, id: EntryId) -> Type;
 
+    /// Whether something was left out because there is too much of it.
+    fn is_cut(&self) -> bool {
+        false
+    }
+
     /// Bytes of a value of this type, if that is known.
     fn size(&self, id: Option<EntryId>) -> Option<u64> {
         size(self, id, 16)

@@ -14,7 +14,7 @@ use super::shape::{EntryId, Prototype, Source, Type};
 use super::{Dwarf, Entry, MOST_STEPS, Reader, Unit, clean};
 use crate::read::symbols::printable;
 use gimli::{AttributeValue, DwAt, DwLang, Reader as _, UnitOffset, UnitType};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -34,6 +34,8 @@ pub struct Types<'a> {
     prototyped: RefCell<HashMap<usize, bool>>,
     /// Definitions by name, of all units: made when a type is only declared where it is used.
     definitions: RefCell<Option<HashMap<String, EntryId>>>,
+    /// A limit was met: something was left out.
+    cut: Cell<bool>,
 }
 
 impl<'a> Types<'a> {
@@ -58,6 +60,7 @@ impl<'a> Types<'a> {
             shapes: RefCell::default(),
             prototyped: RefCell::default(),
             definitions: RefCell::default(),
+            cut: Cell::new(false),
         }
     }
 
@@ -189,6 +192,7 @@ impl<'a> Types<'a> {
         let mut children = root.children();
         while let Ok(Some(child)) = children.next() {
             if all.len() == MOST_CHILDREN {
+                self.cut.set(true);
                 break;
             }
             all.push(child.entry().clone());
@@ -198,6 +202,10 @@ impl<'a> Types<'a> {
 }
 
 impl Source for Types<'_> {
+    fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
     fn of(&self, id: EntryId) -> Type {
         if let Some(known) = self.shapes.borrow().get(&id) {
             return known.clone();

@@ -55,8 +55,9 @@ impl Types<'_> {
             let Some(unit) = self.unit(number).filter(|unit| is_c(unit) && reads(unit)) else { continue };
             let mut functions: Vec<(isize, EntryId)> = Vec::new();
             let mut entries = unit.entries();
-            for _ in 0..MOST_ENTRIES {
+            for left in (0..MOST_ENTRIES).rev() {
                 let Ok(Some(entry)) = entries.next_dfs() else { break };
+                self.note_end(left);
                 let id = EntryId { unit: number, at: entry.offset().0 };
                 while functions.last().is_some_and(|(depth, _)| *depth >= entry.depth()) {
                     functions.pop();
@@ -73,6 +74,13 @@ impl Types<'_> {
             }
         }
         found
+    }
+
+    /// Notes that this entry is the last one that is looked at.
+    fn note_end(&self, left: usize) {
+        if left == 0 {
+            self.cut.set(true);
+        }
     }
 
     /// Whether the unit of an entry says what functions take and return: with `-g1` and `-gline-tables-only` it does not,
@@ -165,8 +173,9 @@ impl Types<'_> {
         let mut depths: Vec<isize> = Vec::new();
         let mut path: Vec<String> = Vec::new();
         let mut entries = unit.entries();
-        for _ in 0..MOST_ENTRIES {
+        for left in (0..MOST_ENTRIES).rev() {
             let Ok(Some(entry)) = entries.next_dfs() else { break };
+            self.note_end(left);
             while depths.last().is_some_and(|depth| *depth >= entry.depth()) {
                 depths.pop();
                 path.pop();
