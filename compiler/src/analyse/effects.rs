@@ -11,6 +11,7 @@
 
 use super::function::Function;
 use super::graph::{Edge, Kind};
+use super::options::Options;
 use super::registers::code::Code;
 use super::{Study, evidence};
 use crate::finding::{Explain, Findings};
@@ -50,7 +51,7 @@ impl Explain for EffectsNow {
 pub fn note(study: &mut Study<'_>) {
     let Some(dwarf) = study.dwarf else { return };
     let trusts = |f: &Function, edge: &Edge| {
-        let knows = || dwarf.producer(edge.at).is_some_and(|producer| looks_inside(&producer));
+        let knows = || dwarf.producer(edge.at).is_some_and(|producer| Options::of(&producer).look_inside());
         edge.kind == Kind::Call && dwarf.same_unit(f.addr, edge.at) && knows()
     };
     let trusting = |f: &Function| -> Vec<String> {
@@ -90,39 +91,4 @@ fn has_effects(code: &Code<'_>, entry: LinkAddr) -> bool {
         todo.extend(&body.reaches);
     }
     false
-}
-
-/// Whether gcc with these options uses for callers what it has seen inside of a function. Others do not say their options.
-fn looks_inside(producer: &str) -> bool {
-    let options: Vec<&str> = producer.split_whitespace().collect();
-    if options.first() != Some(&"GNU") || options.get(1) == Some(&"AS") {
-        return false;
-    }
-    let on = |yes: &str, no: &str| options.iter().rev().find(|o| **o == yes || **o == no).is_none_or(|o| *o == yes);
-    let level = options.iter().rev().find_map(|o| o.strip_prefix("-O")).unwrap_or("0");
-    let live_patching = options.iter().any(|o| o.starts_with("-flive-patching"));
-    let looks = on("-fipa-pure-const", "-fno-ipa-pure-const") || on("-fipa-modref", "-fno-ipa-modref");
-    level != "0" && !live_patching && looks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn producers() {
-        for (producer, want) in [
-            ("GNU C17 12.2.0 -mtune=generic -march=x86-64 -g -O2", true),
-            ("GNU C17 12.2.0 -g -O", true),
-            ("GNU C17 12.2.0 -g -O2 -fno-ipa-pure-const", true),
-            ("GNU C17 12.2.0 -g -O2 -fno-ipa-pure-const -fno-ipa-modref", false),
-            ("GNU C17 12.2.0 -g -O2 -flive-patching=inline-clone", false),
-            ("GNU C17 12.2.0 -g -O2 -O0", false),
-            ("GNU C17 12.2.0 -g", false),
-            ("GNU AS 2.40", false),
-            ("Debian clang version 14.0.6", false),
-        ] {
-            assert_eq!(looks_inside(producer), want, "{producer}");
-        }
-    }
 }

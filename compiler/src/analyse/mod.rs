@@ -18,6 +18,7 @@ mod layouts;
 pub mod libraries;
 mod limits;
 mod names;
+mod options;
 mod parts;
 pub mod pointers;
 pub mod prologue;

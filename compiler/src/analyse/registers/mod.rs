@@ -13,26 +13,28 @@
 
 mod clobber;
 pub mod code;
+mod error;
+mod imports;
 mod live;
 mod stack;
 
 use super::graph::instruction_text;
 use super::limits::LimitError;
-use super::users::stub_slot;
+use super::options::Options;
 use super::{Function, Study};
 use crate::arch::x86_64::preserve::Thunk;
 use crate::arch::x86_64::registers::{RegSet, effect};
-use crate::finding::{Explain, Findings};
+use crate::finding::Findings;
 use crate::read::dwarf::{Class, Convention, Dwarf};
 use crate::read::elf::Object;
 use crate::read::patch::Wanted;
-use crate::resolve::scope::{self, Scope, Want};
-use crate::rule::{self, Rule};
+use crate::resolve::scope::Scope;
 use code::{Caller, Code};
+use error::RegisterError;
 use iced_x86::InstructionInfoFactory;
-use live::{Held, Taken, Walker};
+use imports::Imports;
+use live::{Held, Walker};
 use lpb::LinkAddr;
-use object::elf;
 use stack::Depths;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -56,42 +58,6 @@ pub struct Need {
     pub evidence: Vec<String>,
 }
 
-/// What is wrong, or was done about it.
-#[derive(Debug, thiserror::Error)]
-enum RegisterError {
-    #[error("{name} is entered through a thunk that preserves registers: {callers} {} on {relied}", if *several { "rely" } else { "relies" })]
-    Kept { name: String, callers: String, several: bool, relied: String, evidence: Vec<String> },
-    #[error("{name} is entered through a thunk that aligns the stack: {callers} {} it with a stack that is not 16-aligned", if *several { "call" } else { "calls" })]
-    Misaligned { name: String, callers: String, several: bool, evidence: Vec<String> },
-    #[error("{name} needs a thunk for its callers, but {why}")]
-    NoThunk { name: String, why: String, hint: &'static str, evidence: Vec<String> },
-}
-
-impl Explain for RegisterError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoThunk { hint, .. } => Some((*hint).to_owned()),
-            _ => None,
-        }
-    }
-
-    fn rule(&self) -> Option<&'static Rule> {
-        Some(match self {
-            Self::Kept { .. } => &rule::REGISTER_THUNK,
-            Self::Misaligned { .. } => &rule::ALIGNMENT_THUNK,
-            Self::NoThunk { .. } => &rule::NO_THUNK,
-        })
-    }
-
-    fn evidence(&self) -> Vec<String> {
-        match self {
-            Self::Kept { evidence, .. } | Self::Misaligned { evidence, .. } | Self::NoThunk { evidence, .. } => {
-                evidence.clone()
-            }
-        }
-    }
-}
-
 /// What is known of the registers of one module's functions: each is looked at once.
 pub struct Known<'a> {
     walker: Walker<'a>,
@@ -101,7 +67,7 @@ pub struct Known<'a> {
 impl<'a> Known<'a> {
     /// Nothing yet. `scope` has the modules whose functions it calls.
     pub fn of(object: &'a Object, scope: Scope<'a>) -> Self {
-        let imports = Imports { object, scope, known: RefCell::default() };
+        let imports = Imports::of(object, scope);
         let walker = Walker::new(object, Box::new(move |at| imports.arguments(at)));
         Self { walker, depths: RefCell::default() }
     }
@@ -287,7 +253,7 @@ impl About<'_> {
 
     /// Whether the caller was compiled so that it takes every call to change what the ABI allows.
     fn knows_nothing(&self, caller: LinkAddr) -> bool {
-        self.dwarf.and_then(|d| d.producer(caller)).is_some_and(|p| without_ipa_ra(&p))
+        self.dwarf.and_then(|d| d.producer(caller)).is_some_and(|p| Options::of(&p).take_every_call_alike())
     }
 }
 
@@ -295,24 +261,6 @@ impl About<'_> {
 fn behind(caller: &Caller) -> LinkAddr {
     let i = caller.body.index(caller.at).and_then(|n| caller.body.code.get(n));
     i.map_or(caller.at, |i| LinkAddr(i.next_ip()))
-}
-
-/// Whether a compiler with these options takes every call to change what the ABI allows.
-fn without_ipa_ra(producer: &str) -> bool {
-    let mut words = producer.split_whitespace();
-    if words.next() != Some("GNU") {
-        // clang and rustc do it only when asked by an option for developers.
-        return true;
-    }
-    if words.next() == Some("AS") {
-        return false;
-    }
-    let options: Vec<&str> = producer.split_whitespace().collect();
-    let last = |yes: &str, no: &str| options.iter().rev().find(|o| **o == yes || **o == no).map(|o| *o == yes);
-    let level = options.iter().rev().find_map(|o| o.strip_prefix("-O")).unwrap_or("0");
-    let by_level = !matches!(level, "" | "0" | "1" | "g");
-    let live_patching = options.iter().any(|o| o.starts_with("-flive-patching"));
-    live_patching || !last("-fipa-ra", "-fno-ipa-ra").unwrap_or(by_level)
 }
 
 /// Registers in which a function returns its result.
@@ -389,70 +337,6 @@ pub fn thunks(patch: &Object, wanted: &[Wanted], functions: &mut [Function], fin
                 let (name, evidence) = (f.name.clone(), need.evidence.clone());
                 findings.add(RegisterError::NoThunk { name, why, hint: CALLERS, evidence });
             }
-        }
-    }
-}
-
-/// Functions of other modules: which arguments they take.
-struct Imports<'a> {
-    object: &'a Object,
-    scope: Scope<'a>,
-    known: RefCell<HashMap<Vec<u8>, Option<Taken>>>,
-}
-
-impl Imports<'_> {
-    /// Of the function that is called through a stub or a slot at `at`.
-    fn arguments(&self, at: LinkAddr) -> Option<Taken> {
-        const STUB: u64 = 16;
-        let slot = match self.object.is_executable(at) {
-            true => stub_slot(&self.object.memory(at, STUB).ok()?, at)?,
-            false => at,
-        };
-        let reloc = self.object.dynamic.relocs.iter().find(|r| r.place == slot)?;
-        let symbol = self.object.dynamic.symbol_of(reloc)?;
-        let name = self.object.dynamic.symbols.name(symbol).to_vec();
-        if let Some(known) = self.known.borrow().get(&name) {
-            return *known;
-        }
-        let want = self.object.dynamic.version(symbol).map_or(Want::Default, |v| Want::Version(v.name.clone()));
-        let found = self.read(&name, &want);
-        self.known.borrow_mut().insert(name, found);
-        found
-    }
-
-    fn read(&self, name: &[u8], want: &Want) -> Option<Taken> {
-        let def = self.scope.lookup(name, want, scope::Class::Call)?;
-        if def.symbol.kind == elf::STT_GNU_IFUNC {
-            // memcpy, strlen and their like: all take something.
-            return Some(Taken { certain: RegSet::general(7), ..Taken::default() });
-        }
-        let walker = Walker::new(self.scope.get(def.object)?, Box::new(|_| None));
-        Some(walker.arguments_of(def.symbol.value))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn producers() {
-        for (producer, want) in [
-            ("GNU C17 12.2.0 -mtune=generic -march=x86-64 -g -O2", false),
-            ("GNU C17 12.2.0 -mtune=generic -march=x86-64 -g -O3 -fno-ipa-ra", true),
-            ("GNU C17 12.2.0 -g -O2 -fno-ipa-ra -fipa-ra", false),
-            ("GNU C17 12.2.0 -g -O2 -flive-patching=inline-clone", true),
-            ("GNU C++17 12.2.0 -g -O1", true),
-            ("GNU C++17 12.2.0 -g -O1 -fipa-ra", false),
-            ("GNU C17 12.2.0 -g -O2 -O0", true),
-            ("GNU C17 12.2.0 -g -Os", false),
-            ("GNU C17 12.2.0 -g", true),
-            ("GNU GIMPLE 12.2.0 -g -O2 -flto", false),
-            ("GNU AS 2.40", false),
-            ("Debian clang version 14.0.6", true),
-            ("clang LLVM (rustc version 1.75.0)", true),
-        ] {
-            assert_eq!(without_ipa_ra(producer), want, "{producer}");
         }
     }
 }

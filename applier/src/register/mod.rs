@@ -11,21 +11,23 @@
 //! So the thread comes home whatever becomes of lp-apply. What is registered is seen from the done word as soon as no thread
 //! is in the patch's code: that is all that a later lp-apply needs to know.
 
-use crate::arch::x86_64 as arch;
+mod error;
+mod judge;
+
+pub use error::RegisterError;
+
 use crate::borrow::{self, BorrowError, Borrowed};
 use crate::commit::{self, Quietness};
-use crate::identify::maps::Maps;
+use crate::identify::Target;
 use crate::identify::stub::StubPlace;
-use crate::identify::{IdentifyError, Target};
 use crate::leftovers::own_code;
 use crate::outcome::{Outcome, Verdict};
 use crate::sys::fault::step;
-use crate::sys::proc::Doing;
-use crate::sys::ptrace::{Regs, Tid};
+use crate::sys::ptrace::Tid;
 use crate::trouble::Trouble;
+use judge::Judge;
 use lpb::RunAddr;
-use lpb::addr::{to_u64, to_usize};
-use lpb::life::{Life, SiteKind, State, UnwindCode};
+use lpb::life::{Life, State, UnwindCode};
 use std::time::{Duration, Instant};
 
 /// How long a thread that was sent may take.
@@ -33,90 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// First and longest pause between two looks for a thread, and between two looks at the done word.
 const FIRST_NAP: Duration = Duration::from_micros(50);
 const LONGEST_NAP: Duration = Duration::from_millis(5);
-/// Bytes below its stack pointer that a thread needs: extended state (up to 11 KiB), lazy binding (as much again), libgcc.
-const STACK_ROOM: u64 = 32 << 10;
-/// Longest stack that is searched.
-const MAX_STACK: u64 = 64 << 20;
-const CHUNK: usize = 8 << 10;
-
-/// Why a table was not registered, or is registered still.
-#[derive(Debug, thiserror::Error)]
-pub enum RegisterError {
-    /// Every thread may hold a lock that is needed.
-    #[error("no thread of process {pid} can {journey} the patch's unwind table: {why}; waited {} ms", .waited.as_millis())]
-    NoThread {
-        /// The target.
-        pid: i32,
-        /// What it is for.
-        journey: Journey,
-        /// About the last one that was looked at.
-        why: String,
-        /// How long.
-        waited: Duration,
-    },
-    /// The thread that was sent is not back.
-    #[error("thread {tid} did not {journey} the patch's unwind table within {} s", PATIENCE.as_secs())]
-    Slow {
-        /// The thread.
-        tid: Tid,
-        /// What it was sent for.
-        journey: Journey,
-    },
-    /// A copy of a process that was forked in the middle of it.
-    #[error("it is not known whether the patch's unwind table is registered (done word {word:#x} at {at})")]
-    Unknown {
-        /// The done word.
-        at: RunAddr,
-        /// What it holds.
-        word: u32,
-    },
-    /// Stopping or sending a thread failed.
-    #[error(transparent)]
-    Borrow(#[from] BorrowError),
-    /// The process.
-    #[error(transparent)]
-    Identify(#[from] IdentifyError),
-}
-
-impl RegisterError {
-    /// Whether the table may be registered still, so that its memory must stay.
-    pub fn keeps_image(&self) -> bool {
-        matches!(self, Self::NoThread { .. } | Self::Slow { .. } | Self::Unknown { .. })
-    }
-}
-
-impl Verdict for RegisterError {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::NoThread { .. } | Self::Slow { .. } => Outcome::Blocked,
-            Self::Unknown { .. } => Outcome::Refused,
-            Self::Borrow(e) => e.outcome(),
-            Self::Identify(e) => e.outcome(),
-        }
-    }
-
-    fn is_permission(&self) -> bool {
-        match self {
-            Self::Borrow(e) => e.is_permission(),
-            Self::Identify(e) => e.is_permission(),
-            _ => false,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::NoThread { .. } => {
-                "wait longer (--wait 60s): some thread has to sleep in a system call, or compute in the patched module"
-                    .into()
-            }
-            Self::Slow { .. } => "run the command again when the process is not stopped or overloaded".into(),
-            Self::Unknown { .. } => "the memory stays; it does no harm".into(),
-            Self::Borrow(e) => return e.hint(),
-            Self::Identify(e) => return e.hint(),
-        })
-    }
-}
-
 /// What a thread is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Journey {
@@ -286,85 +204,4 @@ fn await_done(target: &Target, unwind: &UnwindCode, tid: Tid, journey: Journey) 
         nap = nap.saturating_mul(2).min(LONGEST_NAP);
     }
     step("unwind-done").map_err(|source| BorrowError::Call { what: "waiting", tid, source }.into())
-}
-
-/// What is known when a thread is judged.
-struct Judge<'a> {
-    target: &'a Target,
-    maps: &'a Maps,
-    life: &'a Life,
-    provider: Option<(RunAddr, u64)>,
-}
-
-impl Judge<'_> {
-    /// Rules out threads without stopping them.
-    fn at_a_glance(&self, tid: Tid) -> Result<(), String> {
-        if matches!(self.target.process.thread_state(tid), None | Some('T' | 't' | 'Z' | 'X' | 'D')) {
-            return Err("is stopped, stuck in the kernel or ending".into());
-        }
-        match self.target.process.thread_doing(tid) {
-            Doing::Blocked { nr, .. } if nr >= 0 && arch::sleeps_in(nr).is_none() => {
-                Err(format!("is in system call {nr}, which may hold a lock"))
-            }
-            Doing::Running if self.provider.is_none() => Err("runs".into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Judges a stopped thread: why it is fit, or why not.
-    fn stopped(&self, live: &Regs) -> Result<String, String> {
-        let why = match arch::asleep(live) {
-            Some(call) => format!("asleep in {call}"),
-            None => self.computing(live)?,
-        };
-        self.own_stack(live)?;
-        self.search(RunAddr(live.rsp))?;
-        Ok(why)
-    }
-
-    /// Code of the patched module holds no lock of libraries: it would have to be in their code for that.
-    fn computing(&self, live: &Regs) -> Result<String, String> {
-        let pc = RunAddr(live.rip);
-        let unfit = || format!("is at {pc}: neither asleep nor in the code of a patched module");
-        let mapping = self.maps.at(pc).filter(|_| self.provider.is_some() && !arch::in_call(live)).ok_or_else(unfit)?;
-        let patched = self.life.sites.iter().any(|s| s.kind == SiteKind::Jump && mapping.holds(s.at));
-        if patched { Ok(format!("computing in {}", mapping.file_name())) } else { Err(unfit()) }
-    }
-
-    /// The stack that it was born with: the kernel's, or the one that its thread-local data ends.
-    fn own_stack(&self, live: &Regs) -> Result<(), String> {
-        let sp = RunAddr(live.rsp);
-        let unfit = "is not on its own stack (a coroutine, or a signal handler)";
-        let mapping = borrow::own_stack(self.maps, live).ok_or(unfit)?;
-        if mapping.path != "[stack]" && sp.minus(STACK_ROOM).is_none_or(|low| low < mapping.start) {
-            return Err(format!("has less than {STACK_ROOM} bytes of stack left"));
-        }
-        Ok(())
-    }
-
-    /// Looks through its live stack for signal frames and return addresses into the unwinder.
-    fn search(&self, sp: RunAddr) -> Result<(), String> {
-        let unreadable = "has a stack that cannot be read";
-        let mut at = RunAddr(sp.0 & !7);
-        let end = self.maps.at(at).map_or(at, |m| m.end);
-        if end.since(at).is_none_or(|len| len > MAX_STACK) {
-            return Err("has a stack that is too deep to search".into());
-        }
-        let mut buf = [0; CHUNK];
-        while at < end {
-            let len = to_u64(CHUNK).min(end.since(at).unwrap_or(0));
-            let chunk = buf.get_mut(..to_usize(len)).ok_or(unreadable)?;
-            self.target.memory.read(at, chunk).map_err(|_| unreadable)?;
-            if arch::has_signal_frame(chunk) {
-                return Err("is in a signal handler".into());
-            }
-            for word in chunk.chunks_exact(8).map(|w| w.try_into().map(u64::from_le_bytes).unwrap_or(0)) {
-                if self.provider.is_some_and(|(start, len)| RunAddr(word).since(start).is_some_and(|n| n <= len)) {
-                    return Err(format!("may return into the unwinder (to {})", RunAddr(word)));
-                }
-            }
-            at = RunAddr(at.0.saturating_add(len));
-        }
-        Ok(())
-    }
 }
