@@ -73,7 +73,7 @@ pub struct Patch<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct Module<'a> {
-    /// Soname or file name; for messages only.
+    /// Soname or file name: for messages, and to tell a module that is not there from another build of it.
     pub name: Cow<'a, str>,
     /// It is expected in the process but need not be there: then candidates that name it do not hold.
     #[cfg_attr(feature = "serde", serde(default))]

@@ -82,14 +82,20 @@ impl Row {
         let [floor, stop] = self.stops.each_ref().map(Times::cell);
         let [nothing, wall] = self.walls.each_ref().map(Times::cell);
         format!(
-            "{:>7} |{quiet:>15}{floor_gap:>16}{gap:>16} |{floor:>16}{stop:>16}{:>7.2} |{nothing:>14}{wall:>17}",
+            "{:>7} |{quiet:>11}{floor_gap:>12}{gap:>12}{:>7.2} |{floor:>14}{stop:>15}{:>7.2} |{nothing:>13}{wall:>15}",
             self.threads,
-            self.ratio()
+            self.gap_ratio(),
+            self.stop_ratio()
         )
     }
 
+    /// The gap that lp-apply makes, measured in floors.
+    pub fn gap_ratio(&self) -> f64 {
+        self.gaps[2].median() / self.gaps[1].median()
+    }
+
     /// lp-apply's stop, measured in floors.
-    pub fn ratio(&self) -> f64 {
+    pub fn stop_ratio(&self) -> f64 {
         self.stops[1].median() / self.stops[0].median()
     }
 
@@ -99,7 +105,7 @@ impl Row {
         let [floor_stop, apply_stop] = self.stops.each_ref().map(Times::json);
         let [true_wall, apply_wall] = self.walls.each_ref().map(Times::json);
         json!({
-            "threads": self.threads, "stop_ratio": self.ratio(),
+            "threads": self.threads, "gap_ratio": self.gap_ratio(), "stop_ratio": self.stop_ratio(),
             "quiet_gap": quiet_gap, "floor_gap": floor_gap, "apply_gap": apply_gap,
             "floor_stop": floor_stop, "apply_stop": apply_stop, "true_wall": true_wall, "apply_wall": apply_wall,
         })
@@ -109,8 +115,8 @@ impl Row {
 /// See [`Row::line`].
 pub const HEADING: &str = "\
 microseconds, median (p90)
-        |                 gap of a running thread         |              stop of all               |        wall
-threads |          quiet           floor           apply  |          floor           apply  ratio |         true            apply";
+        |          gap of a running thread         |             stop of all            |           wall
+threads |      quiet       floor       apply  ratio |         floor          apply  ratio |         true          apply";
 
 /// Measures `rounds` rounds on a target with so many threads.
 pub fn measure(threads: usize, rounds: usize) -> Row {

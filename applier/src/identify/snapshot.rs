@@ -117,9 +117,39 @@ fn may_come(missing: &IdentifyError) -> bool {
     matches!(missing, NotLoaded { .. } | Unlike { .. } | NoStubPlace { .. })
 }
 
-/// The mappings that change while programs and libraries are loaded; those of heaps and data files may never come to rest.
+/// The mappings that change while programs and libraries are loaded; those of heaps, data files and compiled scripts may never
+/// come to rest.
 fn loading<'m>(maps: &'m Maps, patch: Option<&Patch<'_>>) -> impl Iterator<Item = &'m Mapping> {
     let awaited =
         move |m: &Mapping| patch.is_some_and(|patch| patch.modules.iter().any(|module| module.name == m.file_name()));
-    maps.iter().filter(move |m| m.prot & PROT_EXEC != 0 || m.inode != 0 && awaited(m))
+    let named = |m: &&Mapping| !m.path.is_empty() && !m.path.starts_with("/memfd:");
+    maps.iter().filter(named).filter(move |m| m.prot & PROT_EXEC != 0 || m.inode != 0 && awaited(m))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_while_a_program_is_loaded() {
+        let maps = "10000-11000 r--p 0 fe:01 7 /bin/prog\n11000-12000 r-xp 0 fe:01 7 /bin/prog\n\
+                    20000-21000 rw-p 0 00:00 0 [heap]\n30000-31000 r-xp 0 00:00 0\n\
+                    40000-41000 r-xs 0 00:01 9 /memfd:doublemapper (deleted)\n50000-51000 r-xp 0 00:00 0 [vdso]\n";
+        let maps = Maps::parse(maps);
+        let starts = |patch| loading(&maps, patch).map(|m| m.start.0).collect::<Vec<_>>();
+        assert_eq!(starts(None), [0x11000, 0x50000]);
+        let module = Module { name: "prog".into(), optional: false, builds: vec![] };
+        let patch = Patch {
+            name: "p".into(),
+            replace: false,
+            gate: None,
+            modules: vec![module],
+            areas: vec![],
+            fixups: vec![],
+            redirects: vec![],
+            unwind: vec![],
+            meta: "".into(),
+        };
+        assert_eq!(starts(Some(&patch)), [0x10000, 0x11000, 0x50000]);
+    }
 }
