@@ -14,7 +14,7 @@
 //! `kill -9` of lp-apply at any instant leaves the target running, with the patch fully off or fully on.
 //!
 //! Below the steps: [`borrow`] and [`pause`] stop threads, [`quiesce`] judges their stacks, [`leftovers`] cleans up after
-//! a run that died, `sys` holds the system calls (and all `unsafe`), `arch` everything that knows the processor.
+//! a run that died, [`progress`] says on a terminal what is waited for, `sys` holds the system calls (and all `unsafe`), `arch` everything that knows the processor.
 
 pub mod apply;
 pub mod arch;
@@ -27,6 +27,7 @@ pub mod leftovers;
 pub mod outcome;
 pub mod pause;
 pub mod plan;
+pub mod progress;
 pub mod quiesce;
 pub mod record;
 pub mod register;
@@ -57,7 +58,14 @@ pub struct Output {
 pub fn run(args: Vec<OsString>) -> Output {
     let json = cli::wants_json(args.iter().cloned());
     match cli::parse(args) {
-        Ok(args) => command(&args),
+        Ok(args) => {
+            if !json {
+                progress::allow();
+            }
+            let out = command(&args);
+            progress::wipe();
+            out
+        }
         Err(e) => failure("usage", Exit::Usage, &e.to_string(), "see `lp-apply --help`", json),
     }
 }

@@ -13,7 +13,9 @@ use crate::read::root::Root;
 use crate::read::symbols::{Symbol, printable};
 use crate::resolve::scope::{Closure, Def, Scope};
 use crate::rule::Severity;
+use indicatif::{ProgressBar, ProgressFinish, ProgressIterator, ProgressStyle};
 use lpb::LinkAddr;
+use lpb::addr::to_u64;
 use object::elf;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -76,7 +78,9 @@ pub fn survey(target: &Path, debug_files: &[PathBuf], root: Root) -> Result<Surv
     let Some(object) = scope.get(Scope::TARGET) else { return Ok(Survey { file: String::new(), rows: Vec::new() }) };
     let resolvers = Resolvers::of(object);
     let mut looked: Vec<(Row, Subject)> = Vec::new();
-    for (def, name) in functions(object) {
+    let all = functions(object);
+    let progress = progress("their own code", all.len());
+    for (def, name) in all.into_iter().progress_with(progress) {
         let mut findings = Findings::default();
         let subject = match def.symbol.kind {
             elf::STT_GNU_IFUNC => findings.keep(resolvers.choice(&scope, &def, 0, &name)).map(Subject::Ifunc),
@@ -89,11 +93,19 @@ pub fn survey(target: &Path, debug_files: &[PathBuf], root: Root) -> Result<Surv
     let functions = looked.iter().flat_map(|(_, subject)| subject.functions());
     let places: Vec<_> = functions.flat_map(|f| analyse::entries(object, f)).collect();
     let whole = Whole::of(object, &scope, &places)?;
-    let rows = looked.into_iter().map(|(mut row, subject)| {
+    let progress = self::progress("who relies on them", looked.len());
+    let rows = looked.into_iter().progress_with(progress).map(|(mut row, subject)| {
         row.findings.extend(subject.findings(&resolvers, &whole));
         row
     });
     Ok(Survey { file: object.file_name.clone(), rows: rows.collect() })
+}
+
+/// How far it has come, on a terminal only.
+fn progress(what: &'static str, functions: usize) -> ProgressBar {
+    let line = ProgressStyle::with_template("{pos} of {len} functions: {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(to_u64(functions)).with_style(line).with_message(what).with_finish(ProgressFinish::AndClear)
 }
 
 /// What is behind one symbol.

@@ -1,8 +1,8 @@
 //! C. Threads and consistency: no thread is moved from the old code to the new one in the middle of a function.
 
 use lp_tests::scenario::Scenario;
-use lp_tests::tools::lp_apply_start;
-use lp_tests::{Board, Outcome, Target, lp_apply, lp_compile, turns};
+use lp_tests::tools::{Running, lp_apply_command, lp_apply_start};
+use lp_tests::{Board, Outcome, Target, lp_apply, lp_compile, needs, turns};
 use std::process::Command;
 
 /// C2: a thread is asleep inside the function; the default waits until it has left.
@@ -22,6 +22,39 @@ fn c2_waits_for_a_thread_inside() {
     assert_eq!(target.ask("now"), "1000");
     // A number for people: on a busy machine it says more about the machine than about lp-apply.
     println!("waited {waited} ms; largest gap of another thread: {}", target.ask("gap"));
+    target.finish();
+}
+
+/// C2: on a terminal a line says who is in the way, and is gone at the end; elsewhere there is no such line.
+#[test]
+fn c2_says_on_a_terminal_what_it_waits_for() {
+    if !needs("bsdutils") {
+        return;
+    }
+    let (built, bundle) = Scenario::of("c2_asleep_inside.c").bundle();
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    for on_terminal in [true, false] {
+        assert_eq!(target.ask("hold 3000"), "holding 0");
+        let mut command = lp_apply_command();
+        command.args([bundle.to_str().unwrap(), "--pid", &pid, "--wait", "60s"]);
+        if on_terminal {
+            let words = std::iter::once(command.get_program()).chain(command.get_args());
+            let line = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ");
+            command = Command::new("script");
+            command.args(["-qec", &line, "/dev/null"]);
+        }
+        let run = Running::start(&mut command).finish();
+        assert_eq!(target.next_line(), "held 3000");
+        run.expect(0);
+        let [waits, wiped] = [format!("{pid}: waiting for 1 of 60 s: thread "), "\r\x1b[K\x1b".to_owned()];
+        let told = run.stdout.contains(&waits) && run.stdout.contains("slow") && run.stdout.contains(&wiped);
+        assert_eq!(told, on_terminal, "{run:?}");
+        assert!(on_terminal || run.stderr.is_empty(), "{run:?}");
+        let end = run.stdout.rsplit("\x1b[K").next().unwrap();
+        assert!(end.starts_with(&format!("{pid}: applied: ")), "the line stands yet: {run:?}");
+        lp_apply(["revert", "fix", "--pid", &pid]).expect(Outcome::Reverted);
+    }
     target.finish();
 }
 

@@ -8,6 +8,7 @@ use crate::identify::stub::StubPlace;
 use crate::outcome::{Outcome, Verdict};
 use crate::pause::{self, Glance, PauseError, Paused, Thread};
 use crate::plan::CodeRange;
+use crate::progress;
 use crate::quiesce::{Busy, MAX_STACKED, Scan};
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::{self, Tid};
@@ -89,6 +90,7 @@ pub fn when_quiet<T>(
             }
             Ok(Err(obstacle)) => obstacle,
             Err(CommitError::Pause(e)) if e.outcome() == Outcome::Blocked && begun.elapsed() < wait => {
+                progress::waiting(target.process.pid, begun, wait, || e.to_string());
                 std::thread::sleep(nap);
                 nap = nap.saturating_mul(2).min(LONGEST_NAP);
                 continue;
@@ -99,6 +101,8 @@ pub fn when_quiet<T>(
         if waited >= wait {
             return Err(CommitError::Busy { tid, name: target.process.thread_name(tid), busy, waited });
         }
+        let in_the_way = || format!("thread {tid} ({}) {busy}", target.process.thread_name(tid));
+        progress::waiting(target.process.pid, begun, wait, in_the_way);
         std::thread::sleep(nap.min(wait.saturating_sub(waited)));
         nap = nap.saturating_mul(2).min(LONGEST_NAP);
     }
@@ -112,7 +116,10 @@ pub fn wait_until_stoppable(target: &Target, wait: Duration) -> Result<(), Commi
     let begun = Instant::now();
     loop {
         match pause::nobody_stuck(target) {
-            Err(_) if begun.elapsed() < wait => std::thread::sleep(LONGEST_NAP),
+            Err(stuck) if begun.elapsed() < wait => {
+                progress::waiting(target.process.pid, begun, wait, || stuck.to_string());
+                std::thread::sleep(LONGEST_NAP);
+            }
             looked => return Ok(looked?),
         }
     }

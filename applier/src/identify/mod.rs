@@ -14,6 +14,7 @@ mod snapshot;
 pub mod strangers;
 pub mod stub;
 
+use crate::progress;
 use crate::sys::memory::Memory;
 use crate::sys::proc::Process;
 use crate::sys::ptrace::Tid;
@@ -75,6 +76,7 @@ impl Target {
             if begun.elapsed() >= wait {
                 return Err(IdentifyError::SharedMemory { pid, other });
             }
+            progress::waiting(pid, begun, wait, || format!("process {other} shares its memory"));
             std::thread::sleep(NAP);
         }
         Ok(target)

@@ -9,6 +9,7 @@ use super::modules::{self, Found, Missing, PROT_EXEC};
 use super::strangers::{self, Stranger};
 use super::stub::{self, StubPlace};
 use super::{IdentifyError, NAP, Target, hex};
+use crate::progress;
 use lpb::{Module, Patch};
 use std::time::{Duration, Instant};
 
@@ -69,8 +70,9 @@ fn settled<T>(
         match judge(&maps) {
             Ok(found) => return Ok((maps, found)),
             Err(missing) if !may_come(&missing) || alike == LOOKS || begun.elapsed() >= wait => return Err(missing),
-            Err(_) => std::thread::sleep(NAP),
+            Err(missing) => progress::waiting(target.process.pid, begun, wait, || missing.to_string()),
         }
+        std::thread::sleep(NAP);
         let now = target.maps()?;
         // What has become another program would be compared with the memory of the first one, in vain.
         target.still_there(&now)?;

@@ -22,6 +22,7 @@ use crate::identify::Target;
 use crate::identify::stub::StubPlace;
 use crate::leftovers::own_code;
 use crate::outcome::{Outcome, Verdict};
+use crate::progress;
 use crate::sys::fault::step;
 use crate::sys::ptrace::Tid;
 use crate::trouble::Trouble;
@@ -160,6 +161,7 @@ fn send(
         if waited >= wait {
             return Err(RegisterError::NoThread { pid, journey, why: last, waited });
         }
+        progress::waiting(pid, begun, wait, || last);
         std::thread::sleep(nap.min(wait.saturating_sub(waited)));
         nap = nap.saturating_mul(2).min(LONGEST_NAP);
     }
