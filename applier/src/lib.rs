@@ -14,7 +14,8 @@
 //! `kill -9` of lp-apply at any instant leaves the target running, with the patch fully off or fully on.
 //!
 //! Below the steps: [`borrow`] and [`pause`] stop threads, [`quiesce`] judges their stacks, [`leftovers`] cleans up after
-//! a run that died, [`progress`] says on a terminal what is waited for, `sys` holds the system calls (and all `unsafe`), `arch` everything that knows the processor.
+//! a run that died, [`progress`] says on a terminal what is waited for, `sys` holds the system calls (and all `unsafe`),
+//! `arch` everything that knows the processor.
 
 pub mod apply;
 pub mod arch;
