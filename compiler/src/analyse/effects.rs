@@ -55,12 +55,11 @@ pub fn note(study: &mut Study<'_>) {
         edge.kind == Kind::Call && dwarf.same_unit(f.addr, edge.at) && knows()
     };
     let trusting = |f: &Function| -> Vec<String> {
-        let calls = study.graph.callers(f.addr).filter(|(_, edge)| trusts(f, edge));
-        let mut lines = calls.map(|(node, edge)| study.place(&node.name, edge.at, edge.kind)).peekable();
-        match lines.peek() {
-            Some(_) if !has_effects(study.known.code(), f.addr) => lines.collect(),
-            _ => Vec::new(),
+        if has_effects(study.known.code(), f.addr) {
+            return Vec::new();
         }
+        let calls = study.graph.callers(f.addr).filter(|(_, edge)| trusts(f, edge));
+        calls.map(|(node, edge)| study.place(&node.name, edge.at, edge.kind)).collect()
     };
     let all: Vec<Vec<String>> = study.functions.iter().map(|f| trusting(f)).collect();
     for (f, lines) in study.functions.iter_mut().zip(all) {
