@@ -164,8 +164,7 @@ impl<'a> Scan<'a> {
         let Some(mapping) = self.maps.at(start).filter(|m| m.prot & PROT_WRITE != 0) else {
             return Some(Busy::Unknown { sp });
         };
-        let above = self.tops.get(self.tops.partition_point(|top| *top <= sp)).copied();
-        let end = above.map_or(mapping.end, |top| RunAddr(top.0 & !7).min(mapping.end));
+        let end = end_of_stack(mapping, self.tops, sp);
         let mut at = start;
         // The last words of the piece before stand in front of each piece.
         let mut buf = [0; CARRIED + CHUNK];
@@ -287,6 +286,20 @@ impl<'a> Scan<'a> {
         }
         None
     }
+}
+
+/// Where the stack of `sp` in this mapping ends: at the next stack pointer of `tops`, which are ascending.
+fn end_of_stack(mapping: &maps::Mapping, tops: &[RunAddr], sp: RunAddr) -> RunAddr {
+    let above = tops.get(tops.partition_point(|top| *top <= sp)).copied();
+    above.map_or(mapping.end, |top| RunAddr(top.0 & !7).min(mapping.end))
+}
+
+/// The piece of the stack of `sp` that [`Scan::thread`] reads first: most stacks have no more.
+pub fn first_piece(maps: &Maps, tops: &[RunAddr], sp: RunAddr) -> Option<Range<RunAddr>> {
+    let start = RunAddr(sp.0 & !7);
+    let mapping = maps.at(start).filter(|m| m.prot & PROT_WRITE != 0)?;
+    let end = start.plus(to_u64(CHUNK))?.min(end_of_stack(mapping, tops, sp));
+    (start < end).then_some(start..end)
 }
 
 /// A function's first address is a function pointer more often than a return address, and harmless.

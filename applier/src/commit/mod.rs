@@ -11,6 +11,7 @@
 
 mod error;
 mod quiet;
+mod stacks;
 
 pub use error::CommitError;
 pub use quiet::{Cost, Obstacle, Quiet, Quietness, wait_until_stoppable, when_quiet};

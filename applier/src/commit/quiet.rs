@@ -1,6 +1,7 @@
 //! The moment for a change: every thread is stopped, and none is where it must not be.
 
 use super::CommitError;
+use super::stacks::{self, Stacks};
 use crate::arch::x86_64::stub;
 use crate::identify::Target;
 use crate::identify::maps::{self, Maps};
@@ -65,8 +66,8 @@ pub struct Quiet<'a> {
     target: &'a Target,
     paused: Paused<'a>,
     maps: Maps,
-    /// What the threads were doing, and where their stacks are: forgotten only when all go on, since that takes time.
-    _seen: (Glance, Vec<RunAddr>),
+    /// What the threads were doing, and their stacks: forgotten only when all go on, since that takes time.
+    _seen: (Glance, Vec<RunAddr>, Stacks),
 }
 
 /// Runs `change` in a moment when every thread is stopped and the target is quiet.
@@ -126,8 +127,7 @@ pub fn wait_until_stoppable(target: &Target, wait: Duration) -> Result<(), Commi
 }
 
 /// Judges the sleeping threads without stopping anything. Those that run are not judged.
-fn look(target: &Target, glance: &Glance, code: &[CodeRange], maps: &Maps) -> Option<Obstacle> {
-    let read = |at: RunAddr, buf: &mut [u8]| target.memory.read(at, buf).is_ok();
+fn look(target: &Target, glance: &Glance, code: &[CodeRange], maps: &Maps, stacks: &mut Stacks) -> Option<Obstacle> {
     let doing = |(tid, doing): (&Tid, &Doing)| match *doing {
         Doing::Blocked { sp, pc, .. } => Some((*tid, pc, sp)),
         Doing::Running | Doing::Unknown => None,
@@ -135,10 +135,17 @@ fn look(target: &Target, glance: &Glance, code: &[CodeRange], maps: &Maps) -> Op
     let asleep: Vec<_> = glance.iter().filter_map(doing).collect();
     let mut tops: Vec<RunAddr> = asleep.iter().map(|(_, _, sp)| *sp).collect();
     tops.sort_unstable();
-    let scan = Scan::new(code, maps, &read).with_tops(&tops);
-    let judged = asleep.iter().filter_map(|(tid, pc, sp)| Some((*tid, scan.thread(*pc, *sp)?)));
-    // A thread may run on between the reads, so a stack that makes no sense says nothing; the stop will tell.
-    judged.into_iter().find(|(_, busy)| !matches!(busy, Busy::Unknown { .. }))
+    let mut budget = MAX_STACKED;
+    asleep.chunks(stacks::BATCH).find_map(|batch| {
+        stacks.read_ahead(maps, &tops, batch.iter().map(|(tid, _, sp)| (*tid, *sp)));
+        let read = |at: RunAddr, buf: &mut [u8]| stacks.read(target, at, buf);
+        let scan = Scan::new(code, maps, &read).with_tops(&tops).with_budget(budget);
+        let judged = batch.iter().filter_map(|(tid, pc, sp)| Some((*tid, scan.thread(*pc, *sp)?)));
+        // A thread may run on between the reads, so a stack that makes no sense says nothing; the stop will tell.
+        let found = judged.into_iter().find(|(_, busy)| !matches!(busy, Busy::Unknown { .. }));
+        budget = scan.budget();
+        found
+    })
 }
 
 /// What stands against a moment: a thread in the way, or that it cannot be judged.
@@ -156,7 +163,8 @@ impl<'a> Quiet<'a> {
         scan_memory: bool,
     ) -> Result<Result<(Self, Option<Duration>), Obstacle>, CommitError> {
         let (mut maps, glance) = (target.maps()?, pause::glance(target)?);
-        if let Some(obstacle) = look(target, &glance, code, &maps) {
+        let mut stacks = Stacks::default();
+        if let Some(obstacle) = look(target, &glance, code, &maps, &mut stacks) {
             return Ok(Err(obstacle));
         }
         // Where each thread that stands still has its stack. Where it was seen before says nothing any more.
@@ -165,7 +173,9 @@ impl<'a> Quiet<'a> {
         let paused = Paused::begin(target, &glance, |stopped| {
             add_sorted(&mut tops, stopped.iter().map(|t| RunAddr(t.regs.rsp)));
             let there = target.still_there(&maps).map_err(CommitError::from);
-            match there.and_then(|()| busy(target, code, &mut maps, &tops, &mut budget, stopped)) {
+            match there.and_then(|()| {
+                Judge { target, code, tops: &tops, stacks: &mut stacks, budget: &mut budget }.busy(&mut maps, stopped)
+            }) {
                 Ok(None) => Ok(()),
                 Ok(Some(obstacle)) => Err(Unquiet::Busy(obstacle)),
                 Err(e) => Err(Unquiet::Failed(e)),
@@ -176,7 +186,7 @@ impl<'a> Quiet<'a> {
             Err(Unquiet::Busy(obstacle)) => return Ok(Err(obstacle)),
             Err(Unquiet::Failed(e)) => return Err(e),
         };
-        let quiet = Self { target, paused, maps, _seen: (glance, tops) };
+        let quiet = Self { target, paused, maps, _seen: (glance, tops, stacks) };
         if !scan_memory || code.is_empty() {
             return Ok(Ok((quiet, None)));
         }
@@ -192,7 +202,9 @@ impl<'a> Quiet<'a> {
         let threads = &self.paused.threads;
         let mut tops: Vec<RunAddr> = threads.iter().map(|t| RunAddr(t.regs.rsp)).collect();
         tops.sort_unstable();
-        busy(self.target, code, &mut self.maps.clone(), &tops, &mut { MAX_STACKED }, threads)
+        let (mut stacks, mut budget) = (Stacks::default(), MAX_STACKED);
+        Judge { target: self.target, code, tops: &tops, stacks: &mut stacks, budget: &mut budget }
+            .busy(&mut self.maps.clone(), threads)
     }
 
     /// Whether no thread is in `code`, or will return into it. A thread without a stack has nothing to return through: it
@@ -248,33 +260,42 @@ fn add_sorted(list: &mut Vec<RunAddr>, more: impl ExactSizeIterator<Item = RunAd
     }
 }
 
-/// The first of `threads` that is in `code` or will return into it; `tops` are the stack pointers of all that stand still, ascending, `budget` the bytes
-/// that may be read.
-fn busy(
-    target: &Target,
-    code: &[CodeRange],
-    maps: &mut Maps,
-    tops: &[RunAddr],
-    budget: &mut u64,
-    threads: &[Thread],
-) -> Result<Option<Obstacle>, CommitError> {
-    let read = |at: RunAddr, buf: &mut [u8]| target.memory.read(at, buf).is_ok();
-    let mut judge = |maps: &Maps| {
-        let scan = Scan::new(code, maps, &read).with_tops(tops).with_budget(*budget);
-        let judge = |t: &Thread| Some((t.tid, scan.thread(RunAddr(t.regs.rip), RunAddr(t.regs.rsp))?));
-        let found = threads.iter().find_map(judge);
-        *budget = scan.budget();
-        found
-    };
-    if code.is_empty() || threads.is_empty() {
-        return Ok(None);
-    }
-    match judge(maps) {
-        // A stack may be younger than the list of mappings.
-        Some((_, Busy::Unknown { .. })) => {
-            *maps = target.maps()?;
-            Ok(judge(maps))
+/// What stopped threads are judged by.
+struct Judge<'a> {
+    target: &'a Target,
+    code: &'a [CodeRange],
+    /// The stack pointers of all that stand still, ascending.
+    tops: &'a [RunAddr],
+    stacks: &'a mut Stacks,
+    /// Bytes that may be read.
+    budget: &'a mut u64,
+}
+
+impl Judge<'_> {
+    /// The first of `threads` that is in the code or will return into it.
+    fn busy(&mut self, maps: &mut Maps, threads: &[Thread]) -> Result<Option<Obstacle>, CommitError> {
+        if self.code.is_empty() {
+            return Ok(None);
         }
-        judged => Ok(judged),
+        match self.judge(maps, threads) {
+            // A stack may be younger than the list of mappings.
+            Some((_, Busy::Unknown { .. })) => {
+                *maps = self.target.maps()?;
+                Ok(self.judge(maps, threads))
+            }
+            judged => Ok(judged),
+        }
+    }
+
+    fn judge(&mut self, maps: &Maps, threads: &[Thread]) -> Option<Obstacle> {
+        threads.chunks(stacks::BATCH).find_map(|batch| {
+            self.stacks.read_ahead(maps, self.tops, batch.iter().map(|t| (t.tid, RunAddr(t.regs.rsp))));
+            let read = |at: RunAddr, buf: &mut [u8]| self.stacks.read(self.target, at, buf);
+            let scan = Scan::new(self.code, maps, &read).with_tops(self.tops).with_budget(*self.budget);
+            let judge = |t: &Thread| Some((t.tid, scan.thread(RunAddr(t.regs.rip), RunAddr(t.regs.rsp))?));
+            let found = batch.iter().find_map(judge);
+            *self.budget = scan.budget();
+            found
+        })
     }
 }

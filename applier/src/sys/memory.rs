@@ -12,6 +12,9 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
+/// Places that process_vm_readv(2) takes at a time (`IOV_MAX`).
+const MOST_PLACES: usize = 1024;
+
 /// The memory of a process. Writing also works where the target itself may only read or execute: the page becomes a
 /// private copy (`FOLL_FORCE`), so no mapping is ever writable and executable.
 ///
@@ -38,6 +41,25 @@ impl Memory {
     /// Fills `buf` from `at`.
     pub fn read(&self, at: RunAddr, buf: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(buf, at.0)
+    }
+
+    /// Reads many places at once, through a thread that lives: `buf` is filled with one after the other. How many of them have
+    /// been read, from the first on.
+    ///
+    /// Source: process_vm_readv(2); what it reads is whole places, and what it cannot read ends it.
+    pub fn read_many(tid: Tid, places: &[Range<RunAddr>], buf: &mut [u8]) -> usize {
+        let len = |place: &Range<RunAddr>| place.end.since(place.start).map_or(0, to_usize);
+        let places = places.get(..MOST_PLACES).unwrap_or(places);
+        let base = |at: RunAddr| std::ptr::with_exposed_provenance_mut(to_usize(at.0));
+        let remote: Vec<_> = places.iter().map(|p| libc::iovec { iov_base: base(p.start), iov_len: len(p) }).collect();
+        let local = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+        let count = libc::c_ulong::try_from(remote.len()).unwrap_or(0);
+        // SAFETY: process_vm_readv(2) writes at most `buf.len()` bytes of `buf`, which is borrowed for the call; `remote` are
+        // addresses of the other process, which it only reads.
+        let got = unsafe { libc::process_vm_readv(tid.0, &raw const local, 1, remote.as_ptr(), count, 0) };
+        let mut left = usize::try_from(got).unwrap_or(0);
+        let whole = |place: &&Range<RunAddr>| left.checked_sub(len(place)).map(|rest| left = rest).is_some();
+        places.iter().take_while(whole).count()
     }
 
     /// Bytes `[at, at + len)`; `len` is the caller's bound on memory.
@@ -163,5 +185,31 @@ impl PageMap {
             }
         }
         Ok(run.map(|first| first..pages.end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_places_up_to_one_that_cannot_be_read() {
+        let words = [1_u64.to_le_bytes(), 2_u64.to_le_bytes(), 3_u64.to_le_bytes()];
+        let at = |n: usize| RunAddr(to_u64(words.as_ptr().expose_provenance()).saturating_add(to_u64(n)));
+        let me = Tid(i32::try_from(std::process::id()).unwrap());
+        let (hole, [one, two]) = (RunAddr(0)..RunAddr(8), [at(0)..at(8), at(8)..at(24)]);
+        for (places, want) in [
+            (vec![two.clone(), one.clone()], 2),
+            (vec![one.clone(), hole.clone(), two.clone()], 1),
+            (vec![hole, one.clone()], 0),
+            (vec![one; 2000], 1024),
+            (vec![], 0),
+        ] {
+            let mut buf = vec![0xff; 16_000];
+            assert_eq!(Memory::read_many(me, &places, &mut buf), want, "{places:?}");
+            if want == 2 {
+                assert_eq!(buf[..24], [words[1], words[2], words[0]].concat());
+            }
+        }
     }
 }
