@@ -1,6 +1,8 @@
 //! C. Threads that run, come and go while they are patched: every call is all old or all new, and nobody comes to harm.
 
-use lp_tests::{Outcome, Patient, turns};
+use lp_tests::scenario::Scenario;
+use lp_tests::{Board, Outcome, Patient, Target, lp_apply, turns};
+use std::process::Command;
 
 // Places on the boards of these programs.
 const ROUNDS: usize = 0;
@@ -118,6 +120,25 @@ fn c8_revert_while_a_thread_is_in_new_code() {
         patient.revert(&["--wait", "30s"]).expect(Outcome::Reverted);
         before.assert_same(&patient.target.snapshot());
         patient.target.finish();
+    }
+}
+
+/// C9: the only thread has little room left on a stack that the program has cut out of its own memory.
+#[test]
+fn c9_the_neighbours_of_a_small_stack() {
+    let (built, bundle) = Scenario::of("c9_neighbour.c").bundle();
+    for left in ["150", "400", "3000"] {
+        let board = Board::new(built.lab.path(left));
+        let target = Target::start_command(Command::new(&built.exe).arg(left).arg(board.path()));
+        let (pid, bundle) = (target.pid().to_string(), bundle.to_str().unwrap());
+        let [rounds, changed] = [0, 1];
+        board.wait_growth(rounds, 2);
+        for _ in 0..5 {
+            lp_apply([bundle, "--pid", &pid]).expect(Outcome::Applied);
+            lp_apply(["revert", bundle, "--pid", &pid]).expect(Outcome::Reverted);
+        }
+        board.wait_growth(rounds, 2);
+        assert_eq!(board.get(changed), 0, "{left}: bytes that are none of its stack");
     }
 }
 

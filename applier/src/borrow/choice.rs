@@ -81,8 +81,25 @@ fn has_signal_frame(target: &Target, sp: RunAddr, end: RunAddr) -> bool {
 /// The stack that it was born with, if it is on it: the kernel's, or the one that its thread-local data ends.
 pub fn own_stack<'m>(maps: &'m Maps, live: &Regs) -> Option<&'m Mapping> {
     let (sp, tls) = (RunAddr(live.rsp), RunAddr(live.fs_base));
-    let mapping = maps.at(sp).filter(|m| m.prot & PROT_WRITE != 0)?;
+    let mapping = guarded_stack(maps, sp)?;
     (mapping.path == "[stack]" || (mapping.holds(tls) && sp < tls)).then_some(mapping)
+}
+
+/// The mapping of a stack of which it is certain where it ends: the kernel's, or one with a guard below, as the C library makes
+/// them. Memory that a program has set aside for several stacks, or for a stack and other data, has none between them.
+pub(super) fn guarded_stack(maps: &Maps, sp: RunAddr) -> Option<&Mapping> {
+    // An empty stack's pointer may equal the end of its mapping.
+    let mapping = maps.at(sp.minus(1)?).filter(|m| m.prot & PROT_WRITE != 0)?;
+    let below = || mapping.start.minus(1).and_then(|below| maps.at(below));
+    (mapping.path == "[stack]" || below().is_some_and(|guard| guard.prot == 0)).then_some(mapping)
+}
+
+/// Whether a thread is known to sleep on another stack.
+pub(super) fn sleeps_unguarded(target: &Target, maps: &Maps, tid: Tid) -> bool {
+    match target.process.thread_doing(tid) {
+        Doing::Blocked { sp, .. } => guarded_stack(maps, sp).is_none(),
+        Doing::Running | Doing::Unknown => false,
+    }
 }
 
 /// Runs the thread's seccomp filters on the calls that it is to make, and on the one that brings it home.

@@ -36,7 +36,7 @@ use crate::identify::seccomp::Call;
 use crate::identify::stub::{INTENT_LEN, StubPlace, encode_intent, stub_up_to_intent};
 use crate::sys::fault::step;
 use crate::sys::ptrace::{self, Event, Regs, Tid};
-use choice::{ask_seccomp, can_run_errands, has_stack_room};
+use choice::{ask_seccomp, can_run_errands, guarded_stack, has_stack_room, sleeps_unguarded};
 use leave::{Held, wait_for_stop};
 use lpb::RunAddr;
 use std::io;
@@ -92,13 +92,21 @@ impl<'a> Borrowed<'a> {
         }
         let maps = target.maps()?;
         let mut last = BorrowError::NoThread { pid, why: "it has none that runs".into() };
-        for tid in by_reluctance(target) {
-            match Self::stop(target, place, tid, &maps, calls) {
-                Ok(mut borrowed) => {
-                    borrowed.kept = Some(maps);
-                    return Ok(borrowed);
+        // What is written below a stack that ends in somebody else's data is put back, but that may be looked at meanwhile. So
+        // such threads come last.
+        for any in [false, true] {
+            for tid in by_reluctance(target) {
+                if !any && sleeps_unguarded(target, &maps, tid) {
+                    continue;
                 }
-                Err(why) => last = why,
+                match Self::stop(target, place, tid, &maps, calls) {
+                    Ok(borrowed) if !any && !borrowed.is_guarded(&maps) => borrowed.give_back()?,
+                    Ok(mut borrowed) => {
+                        borrowed.kept = Some(maps);
+                        return Ok(borrowed);
+                    }
+                    Err(why) => last = why,
+                }
             }
         }
         // A process whose threads are all zombies has ended too.
@@ -159,6 +167,10 @@ impl<'a> Borrowed<'a> {
     /// Its registers, as it was stopped; `None`: it goes its own way.
     pub fn live(&self) -> Option<&Regs> {
         self.stopped.as_ref().map(|s| &s.live)
+    }
+
+    fn is_guarded(&self, maps: &Maps) -> bool {
+        self.live().is_some_and(|live| guarded_stack(maps, RunAddr(live.rsp)).is_some())
     }
 
     /// Names the mapping that the next call will make, where a later lp-apply finds it; `None` clears it.

@@ -9,6 +9,7 @@ use lpb::limits::PAGE;
 use lpb::{Build, BuildIdx, ElfType, LinkAddr, LoadBias, Module, RunAddr, Segment};
 
 const PF_X: u32 = 1;
+const PROT_WRITE: u32 = 2;
 /// As [`super::maps::Mapping::prot`] has it.
 pub const PROT_EXEC: u32 = 4;
 
@@ -78,7 +79,10 @@ fn is_code_of(name: &str) -> impl Fn(&Mapping) -> bool {
 /// The build-id of the file of that name, if its first page shows one that the patch does not know. The file is another
 /// one, so where its notes are is not known: what looks like the header of one is searched for (gABI, "Note Section").
 fn foreign_id(module: &Module<'_>, maps: &Maps, read: &impl Fn(RunAddr, usize) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-    let head = maps.iter().find(|m| m.inode != 0 && m.offset.0 == 0 && m.file_name() == module.name)?;
+    let code = maps.iter().find(|m| is_code_of(&module.name)(m))?;
+    let same_file =
+        |m: &&Mapping| m.dev == code.dev && m.inode == code.inode && m.offset.0 == 0 && m.prot & PROT_WRITE == 0;
+    let head = maps.iter().filter(same_file).rfind(|m| m.start <= code.start)?;
     let page = read(head.start, usize::try_from(PAGE).ok()?)?;
     let behind = page.windows(NOTE_HEAD.len()).position(|w| w == NOTE_HEAD)?.checked_add(NOTE_HEAD.len())?;
     let id = page.get(behind..behind.checked_add(ID_LEN)?)?;
