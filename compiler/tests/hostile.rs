@@ -99,6 +99,39 @@ fn damaged_debug_information() {
     }
 }
 
+/// What is not checked because debug information is damaged is said: sections that are shorter than they say, or nonsense.
+#[test]
+fn damage_is_said() {
+    let lab = Lab::new();
+    lab.cc("fix.so", "-shared -fPIC -O1 -g", "int fresh(int a) { return a; }");
+    let args = ["--target", "exe", "--patch", "fix.so", "--replace", "old=fresh"];
+    let source =
+        "__attribute__((noipa)) int old(int x) { return x * 3; } int main(int c, char **v) { (void)v; return old(c); }";
+    for (flags, section, at, says) in [
+        ("-gz=zlib-gnu", ".zdebug_abbrev", Some(4), "none of it can be read"), // "ZLIB", then the size, its highest byte first
+        ("-gz=zlib", ".debug_abbrev", Some(8), "none of it can be read"),
+        ("-gz=none", ".debug_abbrev", None, "units cannot be read to their end"),
+    ] {
+        lab.cc("exe", &format!("-g -O1 {flags}"), source);
+        let note = |says: &str| {
+            let out = lab.build(&args);
+            let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+            assert!(out.status.success(), "{flags}: {text}");
+            text.contains("the debug information of exe is damaged") && text.contains(says)
+        };
+        assert!(!note(says), "{flags}: a false alarm");
+        let table = lab.run("readelf -SW exe");
+        let row = table.lines().find(|l| l.contains(&format!(" {section} "))).unwrap();
+        let offset = row.split(']').nth(1).unwrap().split_whitespace().nth(3).unwrap();
+        let start = usize::from_str_radix(offset, 16).unwrap();
+        let mut bytes = std::fs::read(lab.path("exe")).unwrap();
+        let (from, len) = at.map_or((start, 16), |at| (start + at, 8));
+        bytes[from..from + len].fill(0);
+        std::fs::write(lab.path("exe"), &bytes).unwrap();
+        assert!(note(says), "{flags}: not said");
+    }
+}
+
 /// Where the debug information is in a file.
 fn debug_sections(lab: &Lab, file: &str) -> Vec<std::ops::Range<usize>> {
     let number = |text: &str| usize::from_str_radix(text, 16).unwrap();

@@ -30,6 +30,8 @@ enum CopyError {
     IsClone { name: String, of: String },
     #[error("{module} has no debug information")]
     NoDebugInfo { module: String },
+    #[error("the debug information of {module} is damaged: {what}")]
+    Damaged { module: String, what: String },
 }
 
 impl Explain for CopyError {
@@ -39,7 +41,7 @@ impl Explain for CopyError {
             Self::IsClone { .. } => {
                 Some("replace its callers instead, or take the parameters from its machine code".to_owned())
             }
-            Self::OtherBody { .. } | Self::Clone { .. } | Self::NoDebugInfo { .. } => None,
+            Self::OtherBody { .. } | Self::Clone { .. } | Self::NoDebugInfo { .. } | Self::Damaged { .. } => None,
         }
     }
 
@@ -48,7 +50,7 @@ impl Explain for CopyError {
             Self::Inlined { .. } => &rule::INLINED,
             Self::OtherBody { .. } => &rule::OTHER_BODY,
             Self::Clone { .. } | Self::IsClone { .. } => &rule::CLONE,
-            Self::NoDebugInfo { .. } => &rule::NO_DEBUG_INFO,
+            Self::NoDebugInfo { .. } | Self::Damaged { .. } => &rule::NO_DEBUG_INFO,
         })
     }
 
@@ -57,7 +59,7 @@ impl Explain for CopyError {
             Self::Inlined { places: lines, .. }
             | Self::OtherBody { bodies: lines, .. }
             | Self::Clone { callers: lines, .. } => evidence(lines),
-            Self::IsClone { .. } | Self::NoDebugInfo { .. } => Vec::new(),
+            Self::IsClone { .. } | Self::NoDebugInfo { .. } | Self::Damaged { .. } => Vec::new(),
         }
     }
 }
@@ -65,8 +67,20 @@ impl Explain for CopyError {
 /// Looks for copies of every replaced function.
 pub fn check(study: &Study<'_>, findings: &mut Findings) {
     let functions = study.dwarf.map(|dwarf| dwarf.functions());
-    if functions.is_none() && !study.functions.is_empty() {
-        findings.add(CopyError::NoDebugInfo { module: study.object.name.clone() });
+    if !study.functions.is_empty() {
+        let module = study.object.name.clone();
+        let has_some = || study.object.section(".debug_info").is_some_and(|s| s.size != 0);
+        match functions.map(|known| known.damaged()) {
+            None if has_some() => {
+                findings.add(CopyError::Damaged { module, what: "none of it can be read".to_owned() })
+            }
+            None => findings.add(CopyError::NoDebugInfo { module }),
+            Some(0) => {}
+            Some(units) => {
+                let what = format!("{units} of its units cannot be read to their end");
+                findings.add(CopyError::Damaged { module, what });
+            }
+        }
     }
     for f in &study.functions {
         let sources: Vec<&Source> = functions.iter().flat_map(|known| known.at(f.addr)).collect();

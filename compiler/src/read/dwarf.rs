@@ -40,6 +40,8 @@ const LTO_UNIT: &str = "<artificial>";
 pub struct Dwarf {
     sections: Arc<gimli::Dwarf<Reader>>,
     units: Vec<gimli::UnitHeader<Reader>>,
+    /// Units that are not among these, as their headers are damaged, as far as that can be counted.
+    lost: usize,
     functions: OnceCell<Functions>,
     lines: OnceCell<Option<Lines>>,
     /// Which unit has which code, once asked for.
@@ -60,14 +62,18 @@ impl Dwarf {
         let mut units = Vec::new();
         let mut headers = sections.units();
         // Damaged debug information is used as far as it can be read.
-        while let Ok(Some(header)) = headers.next() {
-            units.push(header);
-        }
+        let lost = loop {
+            match headers.next() {
+                Ok(Some(header)) => units.push(header),
+                Ok(None) => break 0,
+                Err(_) => break 1,
+            }
+        };
         let (functions, lines) = (OnceCell::new(), OnceCell::new());
         #[allow(clippy::arc_with_non_send_sync, reason = "addr2line takes an Arc; nothing here has threads")]
         let sections = Arc::new(sections);
         let (code, conventions) = (OnceCell::new(), RefCell::default());
-        (!units.is_empty()).then_some(Self { sections, units, functions, lines, code, conventions })
+        (!units.is_empty()).then_some(Self { sections, units, lost, functions, lines, code, conventions })
     }
 
     /// The source files of functions and variables, by address. With `wanted`, units of that file are read first, and

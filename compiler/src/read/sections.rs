@@ -6,12 +6,14 @@
 use super::elf::{Range, table};
 use super::symbols::names_end;
 use super::{ReadError, Source};
+use flate2::{Decompress, FlushDecompress, Status};
 use lpb::addr::to_usize;
 use lpb::{FileOff, LinkAddr, limits};
 use object::LittleEndian as Le;
 use object::elf;
 use object::pod;
 use object::{CompressedData, CompressionFormat};
+use std::borrow::Cow;
 
 /// How the bytes of a section are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,28 +104,56 @@ pub fn bytes(source: &Source, section: &Section) -> Result<Vec<u8>, ReadError> {
         return Ok(Vec::new());
     }
     let raw = source.bytes(section.offset, section.size)?;
-    let packed = match section.packing {
+    let inflated = match section.packing {
         Packing::None => return Ok(raw),
         Packing::Gabi => gabi(&raw),
         Packing::Gnu => gnu(&raw),
     };
-    let inflated = packed
-        .filter(|p| p.uncompressed_size <= limits::AREA_BYTES)
-        .and_then(|p| p.decompress().ok().map(std::borrow::Cow::into_owned));
     inflated.ok_or_else(|| source.damaged("a compressed section cannot be inflated"))
 }
 
-fn gabi(raw: &[u8]) -> Option<CompressedData<'_>> {
+fn gabi(raw: &[u8]) -> Option<Vec<u8>> {
     let (head, data) = pod::from_bytes::<elf::CompressionHeader64<Le>>(raw).ok()?;
-    let format = match head.ch_type.get(Le) {
-        elf::ELFCOMPRESS_ZLIB => CompressionFormat::Zlib,
-        elf::ELFCOMPRESS_ZSTD => CompressionFormat::Zstandard,
-        _ => return None,
-    };
-    Some(CompressedData { format, data, uncompressed_size: head.ch_size.get(Le) })
+    let size = head.ch_size.get(Le);
+    match head.ch_type.get(Le) {
+        elf::ELFCOMPRESS_ZLIB => zlib(data, size),
+        elf::ELFCOMPRESS_ZSTD => {
+            let format = CompressionFormat::Zstandard;
+            let packed = CompressedData { format, data, uncompressed_size: size };
+            packed.decompress().ok().filter(|_| size <= limits::AREA_BYTES).map(Cow::into_owned)
+        }
+        _ => None,
+    }
 }
 
-fn gnu(raw: &[u8]) -> Option<CompressedData<'_>> {
+fn gnu(raw: &[u8]) -> Option<Vec<u8>> {
     let (size, data) = raw.strip_prefix(b"ZLIB")?.split_first_chunk()?;
-    Some(CompressedData { format: CompressionFormat::Zlib, data, uncompressed_size: u64::from_be_bytes(*size) })
+    zlib(data, u64::from_be_bytes(*size))
+}
+
+/// A stream that ends where its header says: what is cut off would be missed by nobody.
+fn zlib(data: &[u8], size: u64) -> Option<Vec<u8>> {
+    let size = Some(size).filter(|size| *size <= limits::AREA_BYTES).map(to_usize)?;
+    let mut inflated = Vec::new();
+    inflated.try_reserve_exact(size).ok()?;
+    let status = Decompress::new(true).decompress_vec(data, &mut inflated, FlushDecompress::Finish).ok()?;
+    (status == Status::StreamEnd && inflated.len() == size).then_some(inflated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_have_the_size_that_they_say() {
+        // "aaaaaaaaaa", made by zlib.
+        let stream = [0x78, 0x9c, 0x4b, 0x84, 0x03, 0x00, 0x14, 0xe1, 0x03, 0xcb];
+        for (size, whole) in [(10, true), (9, false), (0, false), (11, false), (u64::MAX, false)] {
+            assert_eq!(zlib(&stream, size).is_some(), whole, "{size}");
+        }
+        assert_eq!(zlib(&stream[..6], 10), None);
+        let old = [b"ZLIB".as_slice(), &10_u64.to_be_bytes(), &stream].concat();
+        assert_eq!(gnu(&old).as_deref(), Some([b'a'; 10].as_slice()));
+        assert_eq!(gnu(&old[..9]), None);
+    }
 }

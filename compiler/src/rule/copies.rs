@@ -72,7 +72,7 @@ pub static REPLACED_TWICE: Rule = Rule {
 pub static NO_DEBUG_INFO: Rule = Rule {
     id: "no-debug-info",
     severity: Severity::Note,
-    meaning: "There is no debug information about the module that is patched.",
+    meaning: "There is no debug information about the module that is patched, or it is damaged.",
     consequence: "copies of functions inside others, folded functions and the layout of types are not looked for.",
     example: "a stripped program without --debug-file",
     way_out: "give its debug file with --debug-file, or compile with -g.",

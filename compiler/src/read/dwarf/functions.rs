@@ -74,9 +74,16 @@ pub struct Functions {
     parts: BTreeMap<LinkAddr, Vec<Range>>,
     /// Functions that are defined, by name; also those without a body.
     defined: HashMap<String, BTreeSet<Source>>,
+    /// Units that cannot be read to their end.
+    damaged: usize,
 }
 
 impl Functions {
+    /// How many units cannot be read to their end.
+    pub fn damaged(&self) -> usize {
+        self.damaged
+    }
+
     /// The source functions whose code starts here.
     pub fn at(&self, addr: LinkAddr) -> impl Iterator<Item = &Source> {
         self.bodies.get(&addr).into_iter().flatten()
@@ -129,12 +136,12 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Reads one unit. Damaged debug information is used as far as it can be read.
-    fn scan(&mut self, number: usize) {
-        let Some(unit) = self.unit(number) else { return };
+    /// Reads one unit. Damaged debug information is used as far as it can be read; `None`: it is damaged.
+    fn scan(&mut self, number: usize) -> Option<()> {
+        let unit = self.unit(number)?;
         let mut within: Vec<Within> = Vec::new();
         let mut entries = unit.entries();
-        while let Ok(Some(entry)) = entries.next_dfs() {
+        while let Some(entry) = entries.next_dfs().ok()? {
             let depth = entry.depth();
             while within.last().is_some_and(|w| w.depth >= depth) {
                 within.pop();
@@ -164,6 +171,7 @@ impl Reading<'_> {
                 _ => {}
             }
         }
+        Some(())
     }
 
     fn note(&mut self, unit: &Unit, entry: &Entry, start: Option<LinkAddr>, source: Option<&Source>) {
@@ -251,7 +259,8 @@ impl Dwarf {
         self.functions.get_or_init(|| {
             let (units, sources) = (HashMap::new(), HashMap::new());
             let mut reading = Reading { dwarf: self, units, sources, found: Functions::default() };
-            (0..self.units.len()).for_each(|number| reading.scan(number));
+            let damaged = (0..self.units.len()).filter(|number| reading.scan(*number).is_none()).count();
+            reading.found.damaged = damaged.saturating_add(self.lost);
             reading.found
         })
     }
