@@ -105,8 +105,7 @@ fn damage_is_said() {
     let lab = Lab::new();
     lab.cc("fix.so", "-shared -fPIC -O1 -g", "int fresh(int a) { return a; }");
     let args = ["--target", "exe", "--patch", "fix.so", "--replace", "old=fresh"];
-    let source =
-        "__attribute__((noipa)) int old(int x) { return x * 3; } int main(int c, char **v) { (void)v; return old(c); }";
+    let source = "__attribute__((noipa)) int old(int x) { return x * 3 + 1000; } int main(int c, char **v) { (void)v; return old(c); }";
     for (flags, section, at, says) in [
         ("-gz=zlib-gnu", ".zdebug_abbrev", Some(4), "none of it can be read"), // "ZLIB", then the size, its highest byte first
         ("-gz=zlib", ".debug_abbrev", Some(8), "none of it can be read"),
