@@ -28,6 +28,11 @@ pub fn let_go(tid: Tid) {
         let deadline = Instant::now().checked_add(FAREWELL).unwrap_or_else(Instant::now);
         event = ptrace::next(tid, deadline);
     }
+    // Born since it was seized, and so ours too.
+    let newborn = match event {
+        Ok(Some(Event::Clone(newborn))) => Some(newborn),
+        _ => None,
+    };
     // If anything fails here, the thread is gone, or the kernel detaches it when lp-apply ends.
     let signal = match event {
         Ok(Some(Event::Signal(signal))) => signal,
@@ -41,6 +46,9 @@ pub fn let_go(tid: Tid) {
         Ok(None) | Err(_) => return,
     };
     let _ = ptrace::detach(tid, signal);
+    if let Some(newborn) = newborn {
+        let_go(newborn);
+    }
 }
 
 /// Waits for the stop that INTERRUPT asked for; signals that come first are delivered.
@@ -54,8 +62,12 @@ pub(super) fn wait_for_stop(tid: Tid) -> Result<(), BorrowError> {
             Some(Event::Exited) => {
                 return Err(BorrowError::NoThread { pid: tid.0, why: format!("thread {tid} ended") });
             }
-            Some(Event::Signal(signal)) => ptrace::cont(tid, signal).map_err(call("PTRACE_CONT"))?,
-            Some(_) => ptrace::cont(tid, 0).map_err(call("PTRACE_CONT"))?,
+            // Any stop clears an interrupt that is pending.
+            Some(event) => {
+                let signal = if let Event::Signal(signal) = event { signal } else { 0 };
+                let asked = ptrace::interrupt(tid).and_then(|()| ptrace::cont(tid, signal));
+                asked.map_err(call("PTRACE_CONT"))?;
+            }
         }
     }
 }

@@ -162,7 +162,11 @@ impl<'a> Seized<'a> {
 
     /// The thread, if it stands still now.
     fn on_event(&mut self, tid: Tid, asleep: bool, event: Event) -> Result<Option<Thread>, PauseError> {
-        let go_on = |signal| ptrace::cont(tid, signal).or_else(forgive_gone).map_err(call("PTRACE_CONT", tid));
+        // Any stop clears an interrupt that is pending (ptrace(2) does not say so; the kernel's `ptrace_stop` does).
+        let go_on = |signal| {
+            let asked = ptrace::interrupt(tid).and_then(|()| ptrace::cont(tid, signal));
+            asked.or_else(forgive_gone).map_err(call("PTRACE_CONT", tid))
+        };
         match event {
             Event::Stop => {
                 let regs = match ptrace::regs(tid) {
@@ -186,7 +190,7 @@ impl<'a> Seized<'a> {
                 }
                 go_on(0)?;
             }
-            // The interrupt is still pending, so the thread stops right behind the delivery.
+            // It stops right behind the delivery.
             Event::Signal(signal) => go_on(signal)?,
             Event::Syscall => go_on(0)?,
         }
