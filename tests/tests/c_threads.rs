@@ -123,6 +123,28 @@ fn c8_revert_while_a_thread_is_in_new_code() {
     }
 }
 
+/// C7: an interrupt that comes while a thread makes another one is not lost: nobody stands still until lp-apply gives up.
+#[test]
+fn c7_threads_that_make_threads() {
+    let (built, bundle) = Scenario::of("c7_creators.c").bundle();
+    let board = Board::new(built.lab.path("board"));
+    let target = Target::start_command(Command::new(&built.exe).arg(board.path()));
+    let (pid, bundle) = (target.pid().to_string(), bundle.to_str().unwrap());
+    let [made, late] = [0, 1];
+    for _ in 0..turns(200, 2000) {
+        for (args, done) in [([bundle].as_slice(), Outcome::Applied), (&["revert", bundle], Outcome::Reverted)] {
+            // At once, or because a thread is stuck in the kernel at that moment, not at all.
+            let tries = (0..100).map(|_| lp_apply(args.iter().chain(&["--pid", &pid, "--wait", "0s"])));
+            let mut tries = tries.inspect(|v| assert!(!v.message().contains("in kernel state S"), "{}", v.run));
+            let verdict = tries.find(|v| !v.is(Outcome::Blocked));
+            verdict.expect("a moment when no thread is stuck").expect(done);
+        }
+    }
+    board.wait_growth(made, 10);
+    // A number for people: on a busy machine it says more about the machine than about lp-apply.
+    println!("the first thread was late by {} us at most", board.get(late) / 1000);
+}
+
 /// C9: the only thread has little room left on a stack that the program has cut out of its own memory.
 #[test]
 fn c9_the_neighbours_of_a_small_stack() {
