@@ -137,8 +137,9 @@ impl<'a> Scan<'a> {
         self.budget.get()
     }
 
-    /// Judges a thread by instruction and stack pointer. `None`: it is not in the way.
-    pub fn thread(&self, pc: RunAddr, sp: RunAddr) -> Option<Busy> {
+    /// Judges a thread by instruction and stack pointer. `tls`: where its thread-local data is, if that is known: on the top of
+    /// the stack that it was born with. `None`: it is not in the way.
+    pub fn thread(&self, pc: RunAddr, sp: RunAddr, tls: Option<RunAddr>) -> Option<Busy> {
         let inside = |r: &&CodeRange| r.start <= pc && pc < r.end && r.harmless_to.is_none_or(|to| pc > to);
         if let Some(r) = self.code.iter().find(inside) {
             return Some(Busy::Inside { function: r.name.clone(), pc });
@@ -146,7 +147,7 @@ impl<'a> Scan<'a> {
         let mut stacks = vec![sp];
         let mut next = 0;
         while let Some(sp) = stacks.get(next).copied() {
-            if let Some(busy) = self.stack(sp, &mut stacks) {
+            if let Some(busy) = self.stack(sp, tls, &mut stacks) {
                 return Some(busy);
             }
             next = next.saturating_add(1);
@@ -159,12 +160,14 @@ impl<'a> Scan<'a> {
         self.maps.at(sp).is_some_and(|m| m.prot & PROT_WRITE != 0)
     }
 
-    fn stack(&self, sp: RunAddr, stacks: &mut Vec<RunAddr>) -> Option<Busy> {
+    fn stack(&self, sp: RunAddr, tls: Option<RunAddr>, stacks: &mut Vec<RunAddr>) -> Option<Busy> {
         let start = RunAddr(sp.0 & !7);
         let Some(mapping) = self.maps.at(start).filter(|m| m.prot & PROT_WRITE != 0) else {
             return Some(Busy::Unknown { sp });
         };
-        let end = end_of_stack(mapping, self.tops, sp);
+        // What is mapped behind it, a heap perhaps, may be large.
+        let top = tls.filter(|tls| sp < *tls && mapping.holds(*tls) && mapping.path != "[stack]");
+        let end = end_of_stack(mapping, self.tops, sp).min(top.unwrap_or(mapping.end));
         let mut at = start;
         // The last words of the piece before stand in front of each piece.
         let mut buf = [0; CARRIED + CHUNK];
@@ -336,7 +339,7 @@ mod tests {
             }
             true
         };
-        Scan::new(&code, &Maps::parse(STACKS), &read).thread(RunAddr(pc), RunAddr(sp))
+        Scan::new(&code, &Maps::parse(STACKS), &read).thread(RunAddr(pc), RunAddr(sp), None)
     }
 
     #[test]
@@ -355,7 +358,11 @@ mod tests {
                 buf[..32].copy_from_slice(&words.map(u64::to_le_bytes).concat());
                 true
             };
-            Scan::new(std::slice::from_ref(&way), &Maps::parse(STACKS), &read).thread(RunAddr(pc), RunAddr(0x10f00))
+            Scan::new(std::slice::from_ref(&way), &Maps::parse(STACKS), &read).thread(
+                RunAddr(pc),
+                RunAddr(0x10f00),
+                None,
+            )
         };
         let passed = Some(Busy::Passed { function: "b".into(), place: RunAddr(0x10f10) });
         for (why, pc, words, want) in [
@@ -407,8 +414,42 @@ mod tests {
             }
             true
         };
-        let busy = Scan::new(&code, &Maps::parse(STACKS), &read).thread(RunAddr(1), RunAddr(0x10e00));
+        let busy = Scan::new(&code, &Maps::parse(STACKS), &read).thread(RunAddr(1), RunAddr(0x10e00), None);
         let want = Busy::Returns { function: "f".into(), to: RunAddr(0x5030), depth: 0x10 };
         assert_eq!(busy, Some(want));
+    }
+    #[test]
+    fn a_stack_ends_at_the_data_of_its_thread() {
+        let code = [CodeRange {
+            name: "f".into(),
+            start: RunAddr(0x5000),
+            end: RunAddr(0x5100),
+            harmless_to: None,
+            may_end_in_call: false,
+            pushed: None,
+        }];
+        let maps = Maps::parse("10000-30000000 rw-p 0 00:00 0\n7ffc00000000-7ffc00021000 rw-p 0 00:00 0 [stack]\n");
+        // All words are return addresses from here on: a heap, behind the stack.
+        let read = |from: u64| {
+            move |at: RunAddr, buf: &mut [u8]| {
+                for (n, word) in (0..).zip(buf.chunks_exact_mut(8)) {
+                    let hit = at.0 + 8 * n >= from;
+                    word.copy_from_slice(&if hit { 0x5030_u64 } else { 0 }.to_le_bytes());
+                }
+                true
+            }
+        };
+        for (why, sp, from, tls, busy) in [
+            ("its own data", 0x18000, 0x20000, Some(0x20000), false),
+            ("a frame below", 0x18000, 0x1fff8, Some(0x20000), true),
+            ("its data is elsewhere", 0x18000, 0x20000, Some(0x5000_0000), true),
+            ("it is above its data: another stack", 0x28000, 0x29000, Some(0x20000), true),
+            ("it is not known", 0x18000, 0x20000, None, true),
+            ("on the first stack", 0x7ffc_0000_1000, 0x7ffc_0000_3000, Some(0x7ffc_0000_2000), true),
+        ] {
+            let read = read(from);
+            let found = Scan::new(&code, &maps, &read).thread(RunAddr(1), RunAddr(sp), tls.map(RunAddr));
+            assert_eq!(found.is_some(), busy, "{why}");
+        }
     }
 }

@@ -140,7 +140,7 @@ fn look(target: &Target, glance: &Glance, code: &[CodeRange], maps: &Maps, stack
         stacks.read_ahead(maps, &tops, batch.iter().map(|(tid, _, sp)| (*tid, *sp)));
         let read = |at: RunAddr, buf: &mut [u8]| stacks.read(target, at, buf);
         let scan = Scan::new(code, maps, &read).with_tops(&tops).with_budget(budget);
-        let judged = batch.iter().filter_map(|(tid, pc, sp)| Some((*tid, scan.thread(*pc, *sp)?)));
+        let judged = batch.iter().filter_map(|(tid, pc, sp)| Some((*tid, scan.thread(*pc, *sp, None)?)));
         // A thread may run on between the reads, so a stack that makes no sense says nothing; the stop will tell.
         let found = judged.into_iter().find(|(_, busy)| !matches!(busy, Busy::Unknown { .. }));
         budget = scan.budget();
@@ -214,7 +214,7 @@ impl<'a> Quiet<'a> {
         let maps = self.target.maps()?;
         let read = |at: RunAddr, buf: &mut [u8]| self.target.memory.read(at, buf).is_ok();
         let scan = Scan::new(code, &maps, &read);
-        Ok(self.paused.threads.iter().all(|t| match scan.thread(RunAddr(t.regs.rip), RunAddr(t.regs.rsp)) {
+        Ok(self.paused.threads.iter().all(|t| match judged(&scan, t) {
             None => true,
             Some(Busy::Unknown { sp }) => !scan.is_stack(sp),
             Some(_) => false,
@@ -246,6 +246,11 @@ impl<'a> Quiet<'a> {
         }
         Ok(())
     }
+}
+
+/// What a stopped thread is doing in the way.
+fn judged(scan: &Scan<'_>, t: &Thread) -> Option<Busy> {
+    scan.thread(RunAddr(t.regs.rip), RunAddr(t.regs.rsp), Some(RunAddr(t.regs.fs_base)))
 }
 
 /// Adds to an ascending list.
@@ -292,7 +297,7 @@ impl Judge<'_> {
             self.stacks.read_ahead(maps, self.tops, batch.iter().map(|t| (t.tid, RunAddr(t.regs.rsp))));
             let read = |at: RunAddr, buf: &mut [u8]| self.stacks.read(self.target, at, buf);
             let scan = Scan::new(self.code, maps, &read).with_tops(self.tops).with_budget(*self.budget);
-            let judge = |t: &Thread| Some((t.tid, scan.thread(RunAddr(t.regs.rip), RunAddr(t.regs.rsp))?));
+            let judge = |t: &Thread| Some((t.tid, judged(&scan, t)?));
             let found = batch.iter().find_map(judge);
             *self.budget = scan.budget();
             found
