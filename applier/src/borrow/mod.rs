@@ -94,19 +94,25 @@ impl<'a> Borrowed<'a> {
         let mut last = BorrowError::NoThread { pid, why: "it has none that runs".into() };
         // What is written below a stack that ends in somebody else's data is put back, but that may be looked at meanwhile. So
         // such threads come last.
-        for any in [false, true] {
-            for tid in by_reluctance(target) {
-                if !any && sleeps_unguarded(target, &maps, tid) {
-                    continue;
+        let mut put_off = Vec::new();
+        for tid in by_reluctance(target) {
+            if sleeps_unguarded(target, &maps, tid) {
+                put_off.push(tid);
+                continue;
+            }
+            match Self::stop(target, place, tid, &maps, calls) {
+                Ok(borrowed) if borrowed.is_guarded(&maps) => return Ok(borrowed.keeping(maps)),
+                Ok(borrowed) => {
+                    borrowed.give_back()?;
+                    put_off.push(tid);
                 }
-                match Self::stop(target, place, tid, &maps, calls) {
-                    Ok(borrowed) if !any && !borrowed.is_guarded(&maps) => borrowed.give_back()?,
-                    Ok(mut borrowed) => {
-                        borrowed.kept = Some(maps);
-                        return Ok(borrowed);
-                    }
-                    Err(why) => last = why,
-                }
+                Err(why) => last = why,
+            }
+        }
+        for tid in put_off {
+            match Self::stop(target, place, tid, &maps, calls) {
+                Ok(borrowed) => return Ok(borrowed.keeping(maps)),
+                Err(why) => last = why,
             }
         }
         // A process whose threads are all zombies has ended too.
@@ -167,6 +173,11 @@ impl<'a> Borrowed<'a> {
     /// Its registers, as it was stopped; `None`: it goes its own way.
     pub fn live(&self) -> Option<&Regs> {
         self.stopped.as_ref().map(|s| &s.live)
+    }
+
+    fn keeping(mut self, maps: Maps) -> Self {
+        self.kept = Some(maps);
+        self
     }
 
     fn is_guarded(&self, maps: &Maps) -> bool {
