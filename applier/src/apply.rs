@@ -6,6 +6,7 @@ use crate::commit::{self, CommitError, Cost, Quietness};
 use crate::identify::records::{self, Patched};
 use crate::identify::{self, Snapshot, Target};
 use crate::outcome::{Outcome, Report};
+use crate::pause::Glance;
 use crate::plan::{self, Plan};
 use crate::trouble::Trouble;
 use crate::{leftovers, record, register, report, stage};
@@ -78,11 +79,12 @@ fn perform(target: &Target, bundle: &Bundle<'_>, snapshot: &Snapshot, settings: 
         return Ok(already(target, known));
     }
     let mut plan = make_plan(target, bundle, snapshot, &present, settings)?;
-    commit::wait_until_stoppable(target, settings.wait)?;
+    let seen = commit::wait_until_stoppable(target, settings.wait)?;
     stage::stage(target, &snapshot.stub, &mut plan)?;
     let mut sent = Vec::new();
     let registered = register::enter(target, &snapshot.stub, &plan.life, settings.wait, &mut sent);
-    let enforced = registered.map_err(Trouble::from).and_then(|()| enforce(target, snapshot, &mut plan, settings));
+    let enforced =
+        registered.map_err(Trouble::from).and_then(|()| enforce(target, snapshot, &mut plan, settings, seen));
     let cost = enforced.map_err(|first| match unstage(target, snapshot, &mut plan, settings) {
         Ok(()) => first,
         Err(second) => Trouble::Twice { first: Box::new(first), second: Box::new(second) },
@@ -131,11 +133,17 @@ fn unstage(target: &Target, snapshot: &Snapshot, plan: &mut Plan, settings: &Set
 }
 
 /// Waits for a quiet moment and puts the staged patch in force.
-fn enforce(target: &Target, snapshot: &Snapshot, plan: &mut Plan, settings: &Settings) -> Result<Cost, Trouble> {
+fn enforce(
+    target: &Target,
+    snapshot: &Snapshot,
+    plan: &mut Plan,
+    settings: &Settings,
+    seen: Glance,
+) -> Result<Cost, Trouble> {
     let Plan { life, code, .. } = plan;
     // The thread that has made the mappings may still be on its way home.
     code.push(snapshot.stub.code());
-    let when = Quietness { code, scan_memory: settings.scan_memory, wait: settings.wait };
+    let when = Quietness { code, scan_memory: settings.scan_memory, wait: settings.wait, seen: Some(seen) };
     if commit::announce(target, life).is_err() {
         // As in staging: the interface of debuggers may write where the memory file may not.
         let thread = Borrowed::take(target, &snapshot.stub, &[])?;

@@ -46,38 +46,47 @@ fn protect_call(m: &Mapping, prot: u32) -> Call {
     Call { nr: SYS_MPROTECT, args: [m.start.0, m.len, u64::from(prot), 0, 0, 0] }
 }
 
-/// The calls that make the mappings of this record, but for its own; neighbours are made together. With each the number of
-/// mappings that exist before it.
+/// The calls that make the mappings of this record, but for its own. With each the number of mappings that exist before it.
 pub fn map_calls(life: &Life) -> Vec<(Call, usize)> {
-    let mut calls: Vec<(Call, usize)> = Vec::new();
-    for (number, m) in life.mappings.iter().enumerate() {
-        let next = map_call(m.start, m.len, m.prot);
-        let [start, len, prot, ..] = next.args;
-        match calls.last_mut().map(|(call, _)| &mut call.args) {
-            Some([at, total, same, ..]) if at.checked_add(*total) == Some(start) && *same == prot => {
+    joined(life.mappings.iter().map(|m| map_call(m.start, m.len, m.prot)))
+}
+
+/// Joins those calls that differ in nothing but that the next one begins where the last one ends: the thread that makes them
+/// is kept from its own work. With each the number of those before it.
+fn joined(calls: impl Iterator<Item = Call>) -> Vec<(Call, usize)> {
+    let mut all: Vec<(Call, usize)> = Vec::new();
+    for (number, next) in calls.enumerate() {
+        let [start, len, how @ ..] = next.args;
+        match all.last_mut().map(|(call, _)| &mut call.args) {
+            Some([at, total, same @ ..]) if at.checked_add(*total) == Some(start) && *same == how => {
                 *total = total.saturating_add(len);
             }
-            _ => calls.push((next, number)),
+            _ => all.push((next, number)),
         }
     }
-    calls
+    all
+}
+
+fn without_numbers(calls: Vec<(Call, usize)>) -> impl Iterator<Item = Call> {
+    calls.into_iter().map(|(call, _)| call)
 }
 
 /// The calls that give the writable ones among the mappings these rights.
 pub fn protect_calls<'a>(mappings: impl IntoIterator<Item = &'a Mapping>, prot: u32) -> Vec<Call> {
-    mappings.into_iter().filter(|m| m.prot == PROT_READ_WRITE).map(|m| protect_call(m, prot)).collect()
+    let writable = mappings.into_iter().filter(|m| m.prot == PROT_READ_WRITE);
+    without_numbers(joined(writable.map(|m| protect_call(m, prot)))).collect()
 }
 
 /// The calls that unmap these mappings, and at last the record.
 fn unmap_calls<'a>(life: &Life, mappings: impl IntoIterator<Item = &'a Mapping>) -> Vec<Call> {
-    let each = mappings.into_iter().map(|m| unmap_call(m.start, m.len));
-    each.chain([unmap_call(life.at, life.len)]).collect()
+    let each = joined(mappings.into_iter().map(|m| unmap_call(m.start, m.len)));
+    without_numbers(each).chain([unmap_call(life.at, life.len)]).collect()
 }
 
 /// All calls that stage this record, and those that would undo it.
 pub fn calls(life: &Life) -> Vec<Call> {
     let mut all = vec![map_call(life.at, life.len, PROT_READ)];
-    all.extend(map_calls(life).into_iter().map(|(call, _)| call));
+    all.extend(without_numbers(map_calls(life)));
     all.extend(protect_calls(&life.mappings, PROT_READ_WRITE));
     all.extend(undoing_calls(life, &life.mappings));
     all
@@ -250,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_mapped_together() {
+    fn neighbours_are_mapped_and_unmapped_together() {
         let life = life(
             &[(0x1000, 0x1000, 1), (0x2000, 0x1000, 5), (0x3000, 0x2000, 1), (0x5000, 0x1000, 3), (0x8000, 0x1000, 1)],
             State::Staging,
@@ -266,6 +275,10 @@ mod tests {
             (0x8000, 0x1000, 1, 4),
         ];
         assert_eq!(calls, want);
+        let calls = unmap_calls(&life, &life.mappings);
+        let calls: Vec<_> = calls.into_iter().map(|call| (call.args[0], call.args[1])).collect();
+        // The record comes last.
+        assert_eq!(calls, [(0x1000, 0x5000), (0x8000, 0x1000), (0x9_0000, 0x1000)]);
     }
 
     #[test]

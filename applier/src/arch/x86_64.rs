@@ -120,6 +120,14 @@ pub fn sleeps_in(nr: i64) -> Option<&'static str> {
     SLEEPS.iter().find(|(known, _)| *known == nr).map(|(_, name)| *name)
 }
 
+/// Calls of [`SLEEPS`] that may wait for a disk or the like, which a stop has to wait for too.
+const TOUCH_FILES: [&str; 6] = ["read", "write", "readv", "writev", "io_getevents", "io_uring_enter"];
+
+/// Whether a thread that is blocked in this call waits so that a stop can interrupt it.
+pub fn waits_interruptibly(nr: i64) -> bool {
+    sleeps_in(nr).is_some_and(|name| !TOUCH_FILES.contains(&name))
+}
+
 /// Whether the registers are those of a thread that was stopped in a system call.
 pub fn in_call(regs: &Regs) -> bool {
     regs.orig_rax.cast_signed() >= 0

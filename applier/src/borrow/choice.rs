@@ -11,13 +11,14 @@ use crate::sys::proc::{Doing, StatusFile};
 use crate::sys::ptrace::{self, Regs, Tid};
 use lpb::RunAddr;
 use std::collections::BTreeSet;
+use std::io;
 
 /// Bytes below the stack pointer that a borrowed thread needs.
 const STACK_ROOM: u64 = 256;
 const PROT_WRITE: u32 = 2;
 /// So many pieces of so many bytes above the stack pointer are searched for a signal frame: 64 KiB.
-const SIGNAL_CHUNKS: usize = 4;
-const SIGNAL_CHUNK: usize = 16 << 10;
+const SIGNAL_PIECES: usize = 8;
+const SIGNAL_PIECE: usize = 8 << 10;
 
 /// Threads that can be borrowed, those first that notice least: asleep in a call that the kernel resumes, running, other. Of
 /// many threads only so many are looked at as are asked for.
@@ -32,7 +33,7 @@ pub fn by_reluctance(target: &Target) -> impl Iterator<Item = Tid> {
             _ => 2,
         }),
     };
-    let mut threads = target.process.threads().unwrap_or_default().into_iter();
+    let mut threads = target.process.threads_one_by_one().into_iter().flatten().map_while(Result::ok);
     let mut put_off = BTreeSet::new();
     std::iter::from_fn(move || {
         for tid in threads.by_ref() {
@@ -56,24 +57,41 @@ pub(super) fn has_stack_room(maps: &Maps, rsp: RunAddr) -> bool {
 
 /// Whether the thread has room for a list of calls below its stack, and nothing but room: it is on its own stack, and not in a
 /// signal handler, which may have another one inside it.
-pub(super) fn can_run_errands(target: &Target, maps: &Maps, live: &Regs) -> bool {
+pub(super) fn can_run_errands(target: &Target, maps: &Maps, live: &Regs, room: &mut [u8]) -> bool {
     let sp = RunAddr(live.rsp);
     let Some(stack) = own_stack(maps, live) else { return false };
-    let room = stack.path == "[stack]" || sp.minus(stub::LIST_ROOM).is_some_and(|low| low >= stack.start);
-    room && !has_signal_frame(target, sp, stack.end)
+    let has_room = stack.path == "[stack]" || sp.minus(stub::LIST_ROOM).is_some_and(|low| low >= stack.start);
+    has_room && !has_signal_frame(target, sp, stack.end, room)
+}
+
+/// What a thread is judged with once it stands still: it is there before.
+pub(super) struct Aids {
+    /// Its status.
+    pub(super) status: StatusFile,
+    /// Room for a piece of its stack.
+    pub(super) room: Vec<u8>,
+}
+
+impl Aids {
+    pub(super) fn new(target: &Target, tid: Tid) -> io::Result<Self> {
+        let status = target.process.open_status(tid)?;
+        // What has been read once is read again in less time.
+        let _ = status.field("");
+        // Zeroes would not be there before they are used.
+        Ok(Self { status, room: vec![u8::MAX; SIGNAL_PIECE] })
+    }
 }
 
 /// Whether the thread may be in a signal handler: a signal frame lies above `sp`, or that cannot be read.
-fn has_signal_frame(target: &Target, sp: RunAddr, end: RunAddr) -> bool {
-    let mut buf = [0; SIGNAL_CHUNK];
+fn has_signal_frame(target: &Target, sp: RunAddr, end: RunAddr, room: &mut [u8]) -> bool {
     let mut at = RunAddr(sp.0 & !7);
-    for _ in 0..SIGNAL_CHUNKS {
-        let len = end.since(at).map_or(0, lpb::addr::to_usize).min(SIGNAL_CHUNK);
-        let Some(chunk) = buf.get_mut(..len).filter(|chunk| !chunk.is_empty()) else { return false };
-        if target.memory.read(at, chunk).is_err() || arch::has_signal_frame(chunk) {
+    for _ in 0..SIGNAL_PIECES {
+        let len = end.since(at).map_or(0, lpb::addr::to_usize).min(SIGNAL_PIECE);
+        let Some(piece) = room.get_mut(..len).filter(|piece| !piece.is_empty()) else { return false };
+        if target.memory.read(at, piece).is_err() || arch::has_signal_frame(piece) {
             return true;
         }
-        at = RunAddr(at.0.saturating_add(lpb::addr::to_u64(SIGNAL_CHUNK)));
+        at = RunAddr(at.0.saturating_add(lpb::addr::to_u64(SIGNAL_PIECE)));
     }
     false
 }

@@ -36,7 +36,7 @@ use crate::identify::seccomp::Call;
 use crate::identify::stub::{INTENT_LEN, StubPlace, encode_intent, stub_up_to_intent};
 use crate::sys::fault::step;
 use crate::sys::ptrace::{self, Event, Regs, Tid};
-use choice::{ask_seccomp, can_run_errands, guarded_stack, has_stack_room, sleeps_unguarded};
+use choice::{Aids, ask_seccomp, can_run_errands, guarded_stack, has_stack_room, sleeps_unguarded};
 use leave::{Held, wait_for_stop};
 use lpb::RunAddr;
 use std::io;
@@ -56,8 +56,8 @@ pub struct Borrowed<'a> {
     stopped: Option<Stopped>,
     /// The stub is in place.
     stub: bool,
-    /// The mappings that it was judged by. They are forgotten when it goes on: that takes time.
-    kept: Option<Maps>,
+    /// The mappings that it was judged by, and what else served for that. They are forgotten when it goes on: that takes time.
+    kept: (Option<Maps>, Option<Aids>),
 }
 
 /// A stopped thread.
@@ -136,15 +136,13 @@ impl<'a> Borrowed<'a> {
         if !target.process.has_thread(tid) {
             return Err(no_thread(format!("thread {tid} ended")));
         }
+        // It may have called exec before it was ours: the memory that was opened is another's then. From now on, that would show.
+        target.still_there(maps)?;
         let call = |what| move |source| BorrowError::Call { what, tid, source };
-        let status = target.process.open_status(tid).map_err(call("opening the status"))?;
-        // What has been read once is read again in less time, and then the thread stands still.
-        let _ = status.field("");
+        let mut aids = Aids::new(target, tid).map_err(call("opening the status"))?;
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
         wait_for_stop(tid)?;
         let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
-        // Another thread may have called exec since: this one would be dead, but the memory that was opened is another's.
-        target.still_there(maps)?;
         if !is_64_bit(&live) {
             return Err(no_thread(format!("thread {tid} runs 32-bit code")));
         }
@@ -154,15 +152,16 @@ impl<'a> Borrowed<'a> {
         if ptrace::dispatches_syscalls(tid) {
             return Err(BorrowError::Dispatch { tid });
         }
-        ask_seccomp(target, place, tid, &status, calls)?;
+        ask_seccomp(target, place, tid, &aids.status, calls)?;
         let mask = ptrace::signal_mask(tid).map_err(call("PTRACE_GETSIGMASK"))?;
         let original = goes_on_with(target, tid, live);
         // One that SIGSTOP holds would set off on an errand only when somebody lets it go on.
-        let errands = !in_call(&live) && !ptrace::in_group_stop(tid) && can_run_errands(target, maps, &live);
+        let errands =
+            !in_call(&live) && !ptrace::in_group_stop(tid) && can_run_errands(target, maps, &live, &mut aids.room);
         std::mem::forget(held);
         target.memory.with_stopped(Some(tid));
         let stopped = Stopped { live, original, mask, errands, armed: false, called: false, below: None };
-        Ok(Self { target, place, tid, stopped: Some(stopped), stub: false, kept: None })
+        Ok(Self { target, place, tid, stopped: Some(stopped), stub: false, kept: (None, Some(aids)) })
     }
 
     /// The thread's number.
@@ -176,7 +175,7 @@ impl<'a> Borrowed<'a> {
     }
 
     fn keeping(mut self, maps: Maps) -> Self {
-        self.kept = Some(maps);
+        self.kept.0 = Some(maps);
         self
     }
 
@@ -261,13 +260,13 @@ impl<'a> Borrowed<'a> {
     fn hold(&mut self, calls: &[Call]) -> Result<&mut Stopped, BorrowError> {
         if self.stopped.is_none() {
             let maps = self.target.maps()?;
-            self.kept = None;
+            self.kept = (None, None);
             let mut again = match Self::stop(self.target, self.place, self.tid, &maps, calls) {
                 Err(BorrowError::NoThread { .. }) => Self::take(self.target, self.place, calls),
                 again => again,
             }?;
             again.stub = self.stub;
-            again.kept.get_or_insert(maps);
+            again.kept.0.get_or_insert(maps);
             *self = again;
         }
         let gone = BorrowError::Gone { pid: self.target.process.pid };

@@ -10,18 +10,20 @@
 //! outside the stop: threads are looked at while they run, and stopped only when it looks clear.
 
 mod error;
+mod judge;
 mod quiet;
 mod stacks;
 
 pub use error::CommitError;
-pub use quiet::{Cost, Obstacle, Quiet, Quietness, wait_until_stoppable, when_quiet};
+pub use judge::Obstacle;
+pub use quiet::{Cost, Quiet, Quietness, wait_until_stoppable, when_quiet};
 
 use crate::identify::Target;
-use crate::record::{self, set_state};
+use crate::record::set_state;
 use crate::sys::fault::step;
 use lpb::RunAddr;
 use lpb::addr::to_u64;
-use lpb::life::{Life, Site, SiteKind, State};
+use lpb::life::{HEADER_LEN, Life, Site, SiteKind, State};
 
 /// Says in the record that sites may change from now on, and makes private copies of the pages of the sites by writing what
 /// stands there: both cost time that the stop need not.
@@ -43,12 +45,12 @@ pub fn announce(target: &Target, life: &mut Life) -> Result<(), CommitError> {
 /// # Errors
 /// Every site is old again then.
 pub fn enforce(target: &Target, life: &Life) -> Result<(), CommitError> {
+    let (header, mut live) = look(target, life);
     // Nobody can dissolve it while all threads are ours; but somebody may have done so before, unseen by our lock.
-    if !record::is_ours(target, life) {
+    if !header.is_some_and(|header| life.stands_in(&header)) {
         return Err(CommitError::Disowned);
     }
-    for s in &life.sites {
-        let live = target.read(s.at, s.old.len());
+    for (s, live) in life.sites.iter().zip(&live) {
         if live.as_deref() != Some(s.old.as_slice()) {
             let (name, at) = (s.name.clone(), s.at);
             return Err(match s.kind {
@@ -57,10 +59,21 @@ pub fn enforce(target: &Target, life: &Life) -> Result<(), CommitError> {
             });
         }
     }
-    forward(target, life).inspect_err(|_| {
+    forward(target, life, &mut live).inspect_err(|_| {
         // Each of these writes undoes one that has just succeeded.
-        let _ = backward(target, life);
+        let _ = backward(target, life, &mut look(target, life).1);
     })
+}
+
+/// What stands at each site; `None`: it cannot be read.
+type Live = [Option<Vec<u8>>];
+
+/// The header of the record, and what stands at each site.
+fn look(target: &Target, life: &Life) -> (Option<Vec<u8>>, Vec<Option<Vec<u8>>>) {
+    let place = |at: RunAddr, len| at..RunAddr(at.0.saturating_add(to_u64(len)));
+    let sites = life.sites.iter().map(|s| place(s.at, s.old.len()));
+    let mut live = target.memory.read_all(&sites.chain([place(life.at, HEADER_LEN)]).collect::<Vec<_>>());
+    (live.pop().flatten(), live)
 }
 
 /// Takes the patch out of force. The target is stopped. Returns the data that the program has changed since: it is left.
@@ -69,13 +82,13 @@ pub fn enforce(target: &Target, life: &Life) -> Result<(), CommitError> {
 /// The patch is in force again then.
 pub fn withdraw(target: &Target, life: &mut Life) -> Result<Vec<String>, CommitError> {
     write_state(target, life, State::Reverting)?;
-    let done = match backward(target, life) {
+    let done = match backward(target, life, &mut look(target, life).1) {
         Ok(left) => write_state(target, life, State::Inactive).map(|()| left),
         failed => failed,
     };
     if done.is_err() {
         // As above, the other way round.
-        let _ = forward(target, life);
+        let _ = forward(target, life, &mut look(target, life).1);
         let _ = write_state(target, life, State::Active);
     }
     done
@@ -83,58 +96,67 @@ pub fn withdraw(target: &Target, life: &mut Life) -> Result<Vec<String>, CommitE
 
 /// Finishes what a dead lp-apply began after its commit: retargets every jump straight at the new code.
 pub fn settle(target: &Target, life: &mut Life) -> Result<(), CommitError> {
-    write_jumps(target, life, |s| &s.new, "settle")?;
+    write_jumps(target, life, &mut look(target, life).1, |s| &s.new, "settle")?;
     write_state(target, life, State::Active)
 }
 
-fn forward(target: &Target, life: &Life) -> Result<(), CommitError> {
+fn forward(target: &Target, life: &Life, live: &mut Live) -> Result<(), CommitError> {
     if life.gate.is_some() {
-        write_jumps(target, life, |s| &s.gated, "gated")?;
+        write_jumps(target, life, live, |s| &s.gated, "gated")?;
         write_gate(target, life, 1)?;
-        write_jumps(target, life, |s| &s.new, "settle")?;
+        write_jumps(target, life, live, |s| &s.new, "settle")?;
     } else {
-        write_jumps(target, life, |s| &s.new, "jump")?;
+        write_jumps(target, life, live, |s| &s.new, "jump")?;
     }
-    life.sites.iter().filter(|s| s.kind != SiteKind::Jump).try_for_each(|s| write_site(target, s, &s.new, "data"))
+    let mut others = life.sites.iter().zip(live).filter(|(s, _)| s.kind != SiteKind::Jump);
+    others.try_for_each(|(s, live)| write_site(target, s, live, &s.new, "data"))
 }
 
-fn backward(target: &Target, life: &Life) -> Result<Vec<String>, CommitError> {
+fn backward(target: &Target, life: &Life, live: &mut Live) -> Result<Vec<String>, CommitError> {
     let mut left = Vec::new();
-    for s in life.sites.iter().filter(|s| s.kind != SiteKind::Jump) {
-        match target.read(s.at, s.new.len()) {
-            Some(live) if live == s.old => {}
-            Some(live) if live == s.new => write_site(target, s, &s.old, "data-back")?,
+    for (s, live) in life.sites.iter().zip(live.iter_mut()).filter(|(s, _)| s.kind != SiteKind::Jump) {
+        match live.as_ref() {
+            Some(now) if *now == s.old => {}
+            Some(now) if *now == s.new => write_site(target, s, live, &s.old, "data-back")?,
             _ => left.push(s.name.clone()),
         }
     }
     if life.gate.is_some() {
-        write_jumps(target, life, |s| &s.gated, "gated-back")?;
+        write_jumps(target, life, live, |s| &s.gated, "gated-back")?;
         write_gate(target, life, 0)?;
     }
-    write_jumps(target, life, |s| &s.old, "jump-back")?;
+    write_jumps(target, life, live, |s| &s.old, "jump-back")?;
     Ok(left)
 }
 
 fn write_jumps(
     target: &Target,
     life: &Life,
+    live: &mut Live,
     bytes: impl Fn(&Site) -> &Vec<u8>,
     name: &'static str,
 ) -> Result<(), CommitError> {
-    let jumps = life.sites.iter().filter(|s| s.kind == SiteKind::Jump && !bytes(s).is_empty());
-    jumps.into_iter().try_for_each(|s| write_site(target, s, bytes(s), name))
+    let mut jumps = life.sites.iter().zip(live).filter(|(s, _)| s.kind == SiteKind::Jump && !bytes(s).is_empty());
+    jumps.try_for_each(|(s, live)| write_site(target, s, live, bytes(s), name))
 }
 
 /// Writes what differs, so that bytes that stay are never written: a jump across a page boundary differs in one page only.
-fn write_site(target: &Target, s: &Site, bytes: &[u8], name: &'static str) -> Result<(), CommitError> {
-    let live = target.read(s.at, bytes.len()).unwrap_or_default();
-    let differs = |i: &usize| live.get(*i) != bytes.get(*i);
+fn write_site(
+    target: &Target,
+    s: &Site,
+    live: &mut Option<Vec<u8>>,
+    bytes: &[u8],
+    name: &'static str,
+) -> Result<(), CommitError> {
+    let differs = |i: &usize| live.as_ref().and_then(|live| live.get(*i)) != bytes.get(*i);
     let first = (0..bytes.len()).find(differs).unwrap_or(0);
     let behind = (0..bytes.len()).rfind(differs).map_or(first, |last| last.saturating_add(1));
     let at = RunAddr(s.at.0.saturating_add(to_u64(first)));
     let part = bytes.get(first..behind).unwrap_or_default();
     let written = target.memory.write(at, part).and_then(|()| step(name));
-    written.map_err(|source| CommitError::Write { name: s.name.clone(), at: s.at, source })
+    written.map_err(|source| CommitError::Write { name: s.name.clone(), at: s.at, source })?;
+    *live = Some(bytes.to_vec());
+    Ok(())
 }
 
 fn write_gate(target: &Target, life: &Life, open: u32) -> Result<(), CommitError> {

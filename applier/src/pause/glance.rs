@@ -1,38 +1,52 @@
 //! What the threads are doing, seen without stopping them.
 
 use super::PauseError;
+use crate::arch::x86_64 as arch;
 use crate::identify::Target;
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::Tid;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// What every thread was doing when it was looked at.
-pub type Glance = BTreeMap<Tid, Doing>;
-
-/// Looks at every thread that has not ended.
-///
-/// # Errors
-/// If one is in uninterruptible sleep: see [`nobody_stuck`].
-pub fn glance(target: &Target) -> Result<Glance, PauseError> {
-    let mut all = Glance::new();
-    for tid in target.process.threads().unwrap_or_default() {
-        match target.process.thread_state(tid) {
-            Some('D') => return Err(stuck(target, tid)),
-            None | Some('Z' | 'X') => {}
-            Some(_) => _ = all.insert(tid, target.process.thread_doing(tid)),
-        }
-    }
-    Ok(all)
+#[derive(Debug)]
+pub struct Glance {
+    /// Those that had not ended.
+    pub threads: BTreeMap<Tid, Doing>,
+    /// How long the look took, and when it was over.
+    took: Duration,
+    over: Instant,
 }
 
-/// A thread in uninterruptible sleep would not stop, and the others would stand still for it in vain.
+impl Glance {
+    /// Whether less time has gone by since the look than the look itself took: the news of another one would be no younger.
+    pub fn is_fresh(&self) -> bool {
+        self.over.elapsed() < self.took
+    }
+}
+
+/// Looks at every thread.
 ///
 /// # Errors
-/// If there is one.
-pub fn nobody_stuck(target: &Target) -> Result<(), PauseError> {
-    let threads = target.process.threads().unwrap_or_default();
-    let asleep = threads.into_iter().find(|tid| target.process.thread_state(*tid) == Some('D'));
-    asleep.map_or(Ok(()), |tid| Err(stuck(target, tid)))
+/// If one is in uninterruptible sleep: it would not stop, and the others would stand still for it in vain.
+pub fn glance(target: &Target) -> Result<Glance, PauseError> {
+    let (process, begun) = (&target.process, Instant::now());
+    let mut threads = BTreeMap::new();
+    for tid in process.threads().unwrap_or_default() {
+        let doing = process.thread_doing(tid);
+        // Whoever is seen on a processor, or in a call that waits for what may never come, need not be asked for its state.
+        let told = match doing {
+            Doing::Running => true,
+            Doing::Blocked { nr, .. } => arch::waits_interruptibly(nr),
+            Doing::Unknown => false,
+        };
+        match (!told).then(|| process.thread_state(tid)) {
+            Some(Some('D')) => return Err(stuck(target, tid)),
+            Some(None | Some('Z' | 'X')) => {}
+            Some(Some(_)) | None => _ = threads.insert(tid, doing),
+        }
+    }
+    Ok(Glance { threads, took: begun.elapsed(), over: Instant::now() })
 }
 
 pub(super) fn stuck(target: &Target, tid: Tid) -> PauseError {

@@ -18,20 +18,21 @@ mod glance;
 mod seized;
 
 pub use error::PauseError;
-pub use glance::{Glance, glance, nobody_stuck};
+pub use glance::{Glance, glance};
 
 use crate::arch::x86_64 as arch;
 use crate::identify::Target;
 use crate::sys::ptrace::{self, Regs, Tid};
 use crate::sys::sched::Urgent;
-use seized::{CROWD, Seen, Seized};
+use seized::{Seen, Seized};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long all threads together may take to stop.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// What threads that run have before many that sleep: until they are on a processor, which these would take from them.
+/// What threads that run have before a crowd of more than [`CROWD`] that sleep: until they are on a processor, which these would take from them.
 const HEAD_START: Duration = Duration::from_micros(25);
+const CROWD: usize = 8;
 
 /// One stopped thread.
 #[derive(Clone, Copy, Debug)]

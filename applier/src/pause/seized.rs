@@ -8,7 +8,6 @@ use crate::identify::Target;
 use crate::sys::fault::step;
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::{self, Event, Tid};
-use crate::sys::sched;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,11 +15,9 @@ use std::time::{Duration, Instant};
 
 /// How long nothing at all may happen.
 const STANDSTILL: Duration = Duration::from_millis(250);
-/// More threads than these are a crowd.
-pub(super) const CROWD: usize = 8;
-/// A crowd is waited for by the clock: the time that each thread takes to its stop; at most so long.
-const WAY: Duration = Duration::from_micros(4);
-const LONGEST_WAY: Duration = Duration::from_millis(5);
+/// How long the first of those that are on their way is waited for before the others are looked at. It is often the last to stop:
+/// of threads that are woken together, the kernel runs the last one first.
+const LOOK: Duration = Duration::from_micros(500);
 /// So many sleeping threads are on their way to a stop at a time: more would crowd out those that run.
 const WINDOW: usize = 64;
 /// Rounds over the thread list until no new thread turns up.
@@ -63,6 +60,7 @@ impl<'a> Seized<'a> {
     ) -> Result<Result<(), E>, PauseError> {
         let mut waiting = self.running(asleep).collect::<Vec<_>>().into_iter();
         let mut pending = Vec::with_capacity(WINDOW);
+        let mut judged = stopped.len();
         let mut moved = Instant::now();
         loop {
             for tid in waiting.by_ref().take(WINDOW.saturating_sub(pending.len())) {
@@ -72,55 +70,50 @@ impl<'a> Seized<'a> {
             }
             // They come to a stop by themselves.
             pending.append(&mut self.newborn);
-            let Some(first) = pending.first().copied() else { return Ok(Ok(())) };
-            let (known, count) = (stopped.len(), pending.len());
-            let mut progress = false;
-            let mut left = Vec::with_capacity(count);
-            for tid in pending {
-                match ptrace::poll(tid).map_err(call("waiting", tid))? {
-                    Some(event) => {
-                        progress = true;
-                        let stops = self.on_event(tid, asleep, event)?;
-                        left.extend(stops.is_none().then_some(tid).filter(|tid| self.threads.contains_key(tid)));
-                        stopped.extend(stops);
-                    }
-                    None => left.push(tid),
-                }
-            }
-            pending = left;
-            if let Err(found) = judge(stopped.get(known..).unwrap_or_default()) {
+            // While the next ones are on their way.
+            if let Err(found) = judge(stopped.get(judged..).unwrap_or_default()) {
                 return Ok(Err(found));
             }
+            judged = stopped.len();
+            let Some(first) = pending.first().copied() else { return Ok(Ok(())) };
+            ptrace::wait_for(first, LOOK).map_err(call("waiting", first))?;
+            let news = self.collect(&mut pending, asleep, stopped)?;
             let now = Instant::now();
-            if progress {
+            if news {
                 moved = now;
             }
-            let time = deadline.saturating_duration_since(now);
-            if time.is_zero() || now.saturating_duration_since(moved) > STANDSTILL {
+            if !pending.is_empty() && (now >= deadline || now.saturating_duration_since(moved) > STANDSTILL) {
                 return Err(stuck(self.target, first));
             }
-            let stopped_now = stopped.len().saturating_sub(known);
-            let on_their_way = count.saturating_sub(stopped_now);
-            if on_their_way > CROWD && stopped_now < on_their_way {
-                // Being woken by each of them would take longer than all their ways to the stop.
-                std::thread::sleep(WAY.saturating_mul(u32::try_from(on_their_way).unwrap_or(0)).min(LONGEST_WAY));
-            } else if !progress {
-                sched::wait_child(time.min(Duration::from_millis(2)));
-            }
         }
+    }
+
+    /// Moves those that stand still from `pending` to `stopped`. Whether there was news of any.
+    fn collect(&mut self, pending: &mut Vec<Tid>, asleep: bool, stopped: &mut Vec<Thread>) -> Result<bool, PauseError> {
+        let mut news = false;
+        let mut left = Vec::with_capacity(WINDOW);
+        for tid in pending.drain(..) {
+            let event = ptrace::poll(tid).map_err(call("waiting", tid))?;
+            news |= event.is_some();
+            let stops = event.map_or(Ok(None), |event| self.on_event(tid, asleep, event))?;
+            left.extend(stops.is_none().then_some(tid).filter(|tid| self.threads.contains_key(tid)));
+            stopped.extend(stops);
+        }
+        *pending = left;
+        Ok(news)
     }
 
     /// Seizes the threads of the glance, then others until a look at the list shows no new one.
     fn seize_all(&mut self, glance: &Glance) -> Result<(), PauseError> {
         let process = &self.target.process;
         let pid = process.pid;
-        let mut listed: Vec<Tid> = glance.keys().copied().collect();
+        let mut listed: Vec<Tid> = glance.threads.keys().copied().collect();
         for _ in 0..ROUNDS {
             for tid in listed {
                 if self.threads.contains_key(&tid) {
                     continue;
                 }
-                let doing = glance.get(&tid).copied().unwrap_or_else(|| process.thread_doing(tid));
+                let doing = glance.threads.get(&tid).copied().unwrap_or_else(|| process.thread_doing(tid));
                 let asleep = !matches!(doing, Doing::Running);
                 match ptrace::seize(tid, true) {
                     Ok(()) => {}

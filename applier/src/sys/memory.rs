@@ -69,6 +69,21 @@ impl Memory {
         Ok(buf)
     }
 
+    /// The bytes of each place, or `None`. While a thread is stopped, in one system call; what may be executed but not read needs
+    /// one for each place.
+    pub fn read_all(&self, places: &[Range<RunAddr>]) -> Vec<Option<Vec<u8>>> {
+        let len = |place: &Range<RunAddr>| place.end.since(place.start).map_or(0, to_usize);
+        let mut buf = vec![0; places.iter().fold(0, |sum: usize, place| sum.saturating_add(len(place)))];
+        let at_once = self.stopped.get().map_or(0, |tid| Self::read_many(tid, places, &mut buf));
+        let mut rest = buf.as_slice();
+        let each = places.iter().enumerate().map(|(n, place)| {
+            let (bytes, behind) = rest.split_at_checked(len(place))?;
+            rest = behind;
+            if n < at_once { Some(bytes.to_vec()) } else { self.read_vec(place.start, len(place)).ok() }
+        });
+        each.collect()
+    }
+
     /// One little-endian word.
     pub fn read_u64(&self, at: RunAddr) -> io::Result<u64> {
         let mut buf = [0; 8];

@@ -160,13 +160,14 @@ impl Process {
 
     /// Its threads, in the order of the kernel.
     pub fn threads(&self) -> io::Result<Vec<Tid>> {
-        let mut tids = Vec::new();
-        for entry in fs::read_dir(self.path("task"))? {
-            if let Some(tid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
-                tids.push(Tid(tid));
-            }
-        }
+        let tids = self.threads_one_by_one()?.collect::<io::Result<Vec<_>>>()?;
         if tids.is_empty() { Err(io::Error::from_raw_os_error(libc::ESRCH)) } else { Ok(tids) }
+    }
+
+    /// The same for whoever may not want all of them: a list of many takes its time.
+    pub fn threads_one_by_one(&self) -> io::Result<impl Iterator<Item = io::Result<Tid>> + use<>> {
+        let tid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok().map(Tid);
+        Ok(fs::read_dir(self.path("task"))?.filter_map(move |entry| entry.map(tid).transpose()))
     }
 
     /// Whether a thread is one of this process: asked after seizing it by number.

@@ -292,6 +292,16 @@ fn wait_id(tid: Tid, options: libc::c_int) -> io::Result<Option<(i32, i32)>> {
     Ok((pid != 0).then_some((info.si_code, status)))
 }
 
+/// Sleeps until this thread has something to report, at most about `limit`. What others report does not wake lp-apply, which
+/// would take the processor from those that are still on their way.
+pub fn wait_for(tid: Tid, limit: Duration) -> io::Result<()> {
+    let _alarm = sched::Alarm::every(limit)?;
+    match wait_id(tid, libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT | libc::__WALL) {
+        Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// How long a stop is polled for before lp-apply sleeps for it.
 const SOON: Duration = Duration::from_micros(50);
 
@@ -314,5 +324,29 @@ pub fn next(tid: Tid, deadline: Instant) -> io::Result<Option<Event>> {
         }
         // SIGCHLD wakes us at once; the limit only covers a signal that another wait has taken.
         sched::wait_child(left.min(Duration::from_millis(2)));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test is meant to panic")]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn one_that_reports_nothing_is_not_waited_for_forever() {
+        sched::listen_for_children().unwrap();
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let tid = Tid(i32::try_from(child.id()).unwrap());
+        seize(tid, false).unwrap();
+        wait_for(tid, Duration::from_millis(1)).unwrap();
+        assert_eq!(poll(tid).unwrap(), None);
+        interrupt(tid).unwrap();
+        while poll(tid).unwrap().is_none() {
+            wait_for(tid, Duration::from_millis(1)).unwrap();
+        }
+        assert_eq!(poll(tid).unwrap(), Some(Event::Stop));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

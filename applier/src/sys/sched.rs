@@ -3,7 +3,8 @@
 use std::time::Duration;
 use std::{io, mem, ptr};
 
-/// Makes stops of traced threads wake [`wait_child`]: SIGCHLD is blocked and not ignored. SIGTSTP is blocked as well.
+/// Makes stops of traced threads wake [`wait_child`]: SIGCHLD is blocked and not ignored. SIGTSTP is blocked as well. SIGALRM
+/// does nothing but interrupt, for [`Alarm`].
 ///
 /// Source: signal(7): a blocked signal stays pending, even if its default action is to be ignored; ptrace(2): the tracer
 /// gets SIGCHLD for stops of its tracees.
@@ -12,28 +13,74 @@ pub fn listen_for_children() -> io::Result<()> {
     if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_ERR {
         return Err(io::Error::last_os_error());
     }
-    let mut set = child_set();
+    let mut set = set_of(libc::SIGCHLD);
     // Ctrl-Z has to wait too: while lp-apply stands still, so do the threads that it has stopped.
     // SAFETY: sigaddset(3) writes only `set`, which is initialised and borrowed for the call.
     unsafe { libc::sigaddset(&raw mut set, libc::SIGTSTP) };
+    change_mask(libc::SIG_BLOCK, &set)?;
+    // SAFETY: sigaction is a struct of integers and pointers, for which all zeroes is a valid value.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // Without SA_RESTART.
+    #[allow(clippy::as_conversions, reason = "there is no other way to the address of a function")]
+    let handler = (do_nothing as extern "C" fn(libc::c_int)) as libc::sighandler_t;
+    action.sa_sigaction = handler;
+    // SAFETY: sigaction(2) reads `action`, which lives until it returns; its handler touches nothing.
+    if unsafe { libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    change_mask(libc::SIG_UNBLOCK, &set_of(libc::SIGALRM))
+}
+
+extern "C" fn do_nothing(_: libc::c_int) {}
+
+fn change_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
     // SAFETY: sigprocmask(2) reads `set`, which lives until it returns; the old mask is not asked for.
-    match unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) } {
+    match unsafe { libc::sigprocmask(how, set, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-fn child_set() -> libc::sigset_t {
+fn set_of(signal: libc::c_int) -> libc::sigset_t {
     // SAFETY: sigset_t is a plain array of integers, for which all zeroes is a valid value.
     let mut set: libc::sigset_t = unsafe { mem::zeroed() };
     // SAFETY: sigaddset(3) writes only `set`, which is initialised and borrowed for the call.
-    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    unsafe { libc::sigaddset(&raw mut set, signal) };
     set
+}
+
+/// While it lives, a system call that waits is interrupted (EINTR) again and again.
+#[must_use]
+pub struct Alarm(());
+
+impl Alarm {
+    /// Interrupts after each `period` of less than a second, from now on.
+    pub fn every(period: Duration) -> io::Result<Self> {
+        set_timer(period).map(|()| Self(()))
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        // It can only fail for arguments that are none.
+        let _ = set_timer(Duration::ZERO);
+    }
+}
+
+/// Source: setitimer(2); zero ends it.
+fn set_timer(period: Duration) -> io::Result<()> {
+    let time = libc::timeval { tv_sec: 0, tv_usec: libc::suseconds_t::from(period.subsec_micros()) };
+    let timer = libc::itimerval { it_interval: time, it_value: time };
+    // SAFETY: setitimer(2) reads `timer`, which lives until it returns; the old one is not asked for.
+    match unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Sleeps until a traced thread changes state, at most `limit`. It may return early for no reason.
 pub fn wait_child(limit: Duration) {
-    let set = child_set();
+    let set = set_of(libc::SIGCHLD);
     let limit = libc::timespec {
         tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(limit.subsec_nanos()),

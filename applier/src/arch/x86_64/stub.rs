@@ -23,7 +23,7 @@ use super::{SYS_MMAP, error_of, unaided};
 use crate::identify::seccomp::Call;
 use crate::sys::ptrace::Regs;
 use lpb::RunAddr;
-use lpb::addr::to_u64;
+use lpb::addr::{to_u64, to_usize};
 
 /// The code above.
 #[rustfmt::skip]
@@ -96,26 +96,28 @@ pub fn call_site(stub: RunAddr) -> RunAddr {
 pub fn saved_context(regs: &Regs, signal_mask: u64) -> Option<(RunAddr, Vec<u8>)> {
     let r = unaided(regs);
     let words = [signal_mask, r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9, r.rcx, r.r11, r.rax, r.eflags, r.rip];
-    RunAddr(regs.rsp).minus(CONTEXT_BELOW).map(|at| (at, bytes(&words)))
+    let mut bytes = Vec::with_capacity(size_of_val(&words));
+    put(&mut bytes, &words);
+    RunAddr(regs.rsp).minus(CONTEXT_BELOW).map(|at| (at, bytes))
 }
 
 /// Everything that has to lie on the stack of a thread before it is sent through this list of calls, and where it goes:
 /// [`through_list`] begins at its first word.
 pub fn saved_list(regs: &Regs, signal_mask: u64, calls: &[Call]) -> Option<(RunAddr, Vec<u8>)> {
     let (context_at, context) = saved_context(regs, signal_mask)?;
-    let mut words: Vec<u64> = Vec::new();
+    let list = to_u64(calls.len()).checked_mul(CALL_LEN)?.checked_add(TAIL_LEN)?;
+    // All at once: the thread stands still.
+    let mut all = Vec::with_capacity(to_usize(list).saturating_add(context.len()));
     for Call { nr, args: [rdi, rsi, rdx, ..] } in calls {
-        words.extend([*nr, *rdi, *rsi, *rdx]);
+        put(&mut all, &[*nr, *rdi, *rsi, *rdx]);
     }
-    words.extend(TAIL);
-    let mut all = bytes(&words);
-    let at = context_at.minus(to_u64(all.len()))?;
+    put(&mut all, &TAIL);
     all.extend(context);
-    Some((at, all))
+    Some((context_at.minus(list)?, all))
 }
 
-fn bytes(words: &[u64]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+fn put(bytes: &mut Vec<u8>, words: &[u64]) {
+    words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
 }
 
 /// The registers that make a thread run one system call in the stub at `stub`, with the context of an empty list below it.

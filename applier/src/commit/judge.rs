@@ -1,0 +1,109 @@
+//! Which thread is in the way: of those that sleep, seen from outside, and of those that stand still.
+
+use super::CommitError;
+use super::stacks::{self, Stacks};
+use crate::identify::Target;
+use crate::identify::maps::Maps;
+use crate::pause::{Glance, Thread};
+use crate::plan::CodeRange;
+use crate::quiesce::{Busy, MAX_STACKED, Piece, Scan};
+use crate::sys::proc::Doing;
+use crate::sys::ptrace::Tid;
+use lpb::RunAddr;
+
+/// A thread and what it is doing in the way.
+pub type Obstacle = (Tid, Busy);
+
+/// Judges threads by their stacks. Its memory serves from the first look to the end of the stop.
+pub struct Judge<'a> {
+    target: &'a Target,
+    /// The stack pointers of all that stand still, ascending. Where a thread was seen before says nothing any more.
+    tops: Vec<RunAddr>,
+    stacks: Stacks,
+    piece: Piece,
+    /// Bytes that may still be read of those that stand still.
+    budget: u64,
+}
+
+impl<'a> Judge<'a> {
+    /// Of the threads of `target`.
+    pub fn new(target: &'a Target) -> Self {
+        let (stacks, piece) = (Stacks::default(), Piece::default());
+        Self { target, tops: Vec::new(), stacks, piece, budget: MAX_STACKED }
+    }
+
+    /// Judges the sleeping threads without stopping anything. Those that run are not judged.
+    pub fn look(&mut self, code: &[CodeRange], glance: &Glance, maps: &Maps) -> Option<Obstacle> {
+        // Where each thread will have its stack, more or less.
+        self.tops.reserve(glance.threads.len());
+        let doing = |(tid, doing): (&Tid, &Doing)| match *doing {
+            Doing::Blocked { sp, pc, .. } => Some((*tid, pc, sp)),
+            Doing::Running | Doing::Unknown => None,
+        };
+        let asleep: Vec<_> = glance.threads.iter().filter_map(doing).collect();
+        let mut tops: Vec<RunAddr> = asleep.iter().map(|(_, _, sp)| *sp).collect();
+        tops.sort_unstable();
+        let mut budget = MAX_STACKED;
+        let Self { target, stacks, piece, .. } = self;
+        asleep.chunks(stacks::BATCH).find_map(|batch| {
+            stacks.read_ahead(maps, &tops, batch.iter().map(|(tid, _, sp)| (*tid, *sp)));
+            let read = |at: RunAddr, buf: &mut [u8]| stacks.read(target, at, buf);
+            let mut scan = Scan::new(code, maps, &read, piece).with_tops(&tops).with_budget(budget);
+            let judged = batch.iter().filter_map(|(tid, pc, sp)| Some((*tid, scan.thread(*pc, *sp, None)?)));
+            // A thread may run on between the reads, so a stack that makes no sense says nothing; the stop will tell.
+            let found = judged.into_iter().find(|(_, busy)| !matches!(busy, Busy::Unknown { .. }));
+            budget = scan.budget();
+            found
+        })
+    }
+
+    /// The first of these threads, which stand still since the last call, that is in the code or will return into it.
+    pub fn stopped(
+        &mut self,
+        code: &[CodeRange],
+        maps: &mut Maps,
+        threads: &[Thread],
+    ) -> Result<Option<Obstacle>, CommitError> {
+        add_sorted(&mut self.tops, threads.iter().map(|t| RunAddr(t.regs.rsp)));
+        if code.is_empty() {
+            return Ok(None);
+        }
+        match self.judge(code, maps, threads) {
+            // A stack may be younger than the list of mappings.
+            Some((_, Busy::Unknown { .. })) => {
+                *maps = self.target.maps()?;
+                Ok(self.judge(code, maps, threads))
+            }
+            judged => Ok(judged),
+        }
+    }
+
+    fn judge(&mut self, code: &[CodeRange], maps: &Maps, threads: &[Thread]) -> Option<Obstacle> {
+        let Self { target, tops, stacks, piece, budget } = self;
+        threads.chunks(stacks::BATCH).find_map(|batch| {
+            stacks.read_ahead(maps, tops, batch.iter().map(|t| (t.tid, RunAddr(t.regs.rsp))));
+            let read = |at: RunAddr, buf: &mut [u8]| stacks.read(target, at, buf);
+            let mut scan = Scan::new(code, maps, &read, piece).with_tops(tops).with_budget(*budget);
+            let found = batch.iter().find_map(|t| Some((t.tid, judged(&mut scan, t)?)));
+            *budget = scan.budget();
+            found
+        })
+    }
+}
+
+/// What a stopped thread is doing in the way.
+pub fn judged(scan: &mut Scan<'_>, t: &Thread) -> Option<Busy> {
+    scan.thread(RunAddr(t.regs.rip), RunAddr(t.regs.rsp), Some(RunAddr(t.regs.fs_base)))
+}
+
+/// Adds to an ascending list.
+fn add_sorted(list: &mut Vec<RunAddr>, more: impl ExactSizeIterator<Item = RunAddr>) {
+    if more.len() == 1 {
+        // The one thread that runs, often: it stands still while this is done.
+        more.for_each(|one| list.insert(list.partition_point(|known| *known <= one), one));
+    } else {
+        list.extend(more);
+        // Nearly sorted already, which this sort makes use of.
+        list.sort();
+    }
+}

@@ -1,0 +1,142 @@
+#![allow(clippy::arithmetic_side_effects, reason = "small numbers of our own")]
+
+use super::{Busy, Piece, Scan};
+use crate::identify::maps::Maps;
+use crate::plan::CodeRange;
+use lpb::RunAddr;
+
+const STACKS: &str = "10000-11000 rw-p 0 00:00 0\n20000-21000 rw-p 0 00:00 0\n30000-31000 r--p 0 00:00 0\n";
+
+fn judge(pc: u64, sp: u64, words: &[(u64, u64)]) -> Option<Busy> {
+    let range = |name: &str, start, end, harmless_to: Option<u64>| CodeRange {
+        name: name.into(),
+        start: RunAddr(start),
+        end: RunAddr(end),
+        harmless_to: harmless_to.map(RunAddr),
+        may_end_in_call: true,
+        pushed: None,
+    };
+    let code = [range("f", 0x5000, 0x5100, Some(0x5004)), range("f.cold", 0x4000, 0x4010, None)];
+    let read = |at: RunAddr, buf: &mut [u8]| {
+        for (place, word) in words.iter().copied() {
+            if let Some(part) = buf.get_mut(lpb::addr::to_usize(place - at.0)..) {
+                part[..8].copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        true
+    };
+    Scan::new(&code, &Maps::parse(STACKS), &read, &mut Piece::default()).thread(RunAddr(pc), RunAddr(sp), None)
+}
+
+#[test]
+fn a_thread_that_is_binding_a_slot() {
+    let way = CodeRange {
+        name: "b".into(),
+        start: RunAddr(0x6000),
+        end: RunAddr(0x6010),
+        harmless_to: None,
+        may_end_in_call: false,
+        pushed: Some([0x7f00_1180, 3]),
+    };
+    let judge = |pc, words: [u64; 4]| {
+        let read = |_: RunAddr, buf: &mut [u8]| {
+            buf.fill(0);
+            buf[..32].copy_from_slice(&words.map(u64::to_le_bytes).concat());
+            true
+        };
+        Scan::new(std::slice::from_ref(&way), &Maps::parse(STACKS), &read, &mut Piece::default()).thread(
+            RunAddr(pc),
+            RunAddr(0x10f00),
+            None,
+        )
+    };
+    let passed = Some(Busy::Passed { function: "b".into(), place: RunAddr(0x10f10) });
+    for (why, pc, words, want) in [
+        ("elsewhere", 0x9000, [3, 0x7f00_1180, 4, 3], None),
+        ("about to push", 0x6000, [0; 4], Some(Busy::Inside { function: "b".into(), pc: RunAddr(0x6000) })),
+        ("in the dynamic linker", 0x9000, [1, 0x7f00_1180, 3, 0x5000], passed),
+        ("the address of the entry in a variable", 0x9000, [0x6000, 0x6005, 0, 0], None),
+    ] {
+        assert_eq!(judge(pc, words), want, "{why}");
+    }
+}
+
+#[test]
+fn threads_in_the_way_and_others() {
+    let inside = |name: &str, pc| Some(Busy::Inside { function: name.into(), pc: RunAddr(pc) });
+    let returns = |name: &str, to, depth| Some(Busy::Returns { function: name.into(), to: RunAddr(to), depth });
+    for (why, pc, sp, words, want) in [
+        ("elsewhere", 0x9000, 0x10f00, vec![(0x10f80, 0x9999)], None),
+        ("at its entry: nothing has run", 0x5000, 0x10f00, vec![], None),
+        ("behind its endbr64: nothing has run", 0x5004, 0x10f00, vec![], None),
+        ("in it", 0x5005, 0x10f00, vec![], inside("f", 0x5005)),
+        ("in its cold part, at the first byte", 0x4000, 0x10f00, vec![], inside("f.cold", 0x4000)),
+        ("will return", 0x9000, 0x10f00, vec![(0x10f80, 0x5030)], returns("f", 0x5030, 0x80)),
+        ("behind a last call", 0x9000, 0x10f00, vec![(0x10f80, 0x5100)], returns("f", 0x5100, 0x80)),
+        ("a pointer to it", 0x9000, 0x10f00, vec![(0x10f80, 0x5000)], None),
+        ("sp in read-only memory", 0x9000, 0x30f00, vec![], Some(Busy::Unknown { sp: RunAddr(0x30f00) })),
+    ] {
+        assert_eq!(judge(pc, sp, &words), want, "{why}");
+    }
+}
+
+#[test]
+fn a_signal_frame_leads_to_the_interrupted_stack() {
+    let words: [(u64, u64); 3] = [(0x10f00, 0x20f00), (0x10f18, 0x002b_0000_0000_0033), (0x20f10, 0x5030)];
+    let code = [CodeRange {
+        name: "f".into(),
+        start: RunAddr(0x5000),
+        end: RunAddr(0x5100),
+        harmless_to: None,
+        may_end_in_call: false,
+        pushed: None,
+    }];
+    let read = |at: RunAddr, buf: &mut [u8]| {
+        for (place, word) in words.iter().copied() {
+            let Some(off) = place.checked_sub(at.0) else { continue };
+            if let Some(part) = buf.get_mut(lpb::addr::to_usize(off)..).map(|part| &mut part[..8]) {
+                part.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        true
+    };
+    let busy =
+        Scan::new(&code, &Maps::parse(STACKS), &read, &mut Piece::default()).thread(RunAddr(1), RunAddr(0x10e00), None);
+    let want = Busy::Returns { function: "f".into(), to: RunAddr(0x5030), depth: 0x10 };
+    assert_eq!(busy, Some(want));
+}
+#[test]
+fn a_stack_ends_at_the_data_of_its_thread() {
+    let code = [CodeRange {
+        name: "f".into(),
+        start: RunAddr(0x5000),
+        end: RunAddr(0x5100),
+        harmless_to: None,
+        may_end_in_call: false,
+        pushed: None,
+    }];
+    let maps = Maps::parse("10000-30000000 rw-p 0 00:00 0\n7ffc00000000-7ffc00021000 rw-p 0 00:00 0 [stack]\n");
+    // All words are return addresses from here on: a heap, behind the stack.
+    let read = |from: u64| {
+        move |at: RunAddr, buf: &mut [u8]| {
+            for (n, word) in (0..).zip(buf.chunks_exact_mut(8)) {
+                let hit = at.0 + 8 * n >= from;
+                word.copy_from_slice(&if hit { 0x5030_u64 } else { 0 }.to_le_bytes());
+            }
+            true
+        }
+    };
+    for (why, sp, from, tls, busy) in [
+        ("its own data", 0x18000, 0x20000, Some(0x20000), false),
+        ("a frame below", 0x18000, 0x1fff8, Some(0x20000), true),
+        ("its data is elsewhere", 0x18000, 0x20000, Some(0x5000_0000), true),
+        ("it is above its data: another stack", 0x28000, 0x29000, Some(0x20000), true),
+        ("it is not known", 0x18000, 0x20000, None, true),
+        ("on the first stack", 0x7ffc_0000_1000, 0x7ffc_0000_3000, Some(0x7ffc_0000_2000), true),
+    ] {
+        let read = read(from);
+        let found =
+            Scan::new(&code, &maps, &read, &mut Piece::default()).thread(RunAddr(1), RunAddr(sp), tls.map(RunAddr));
+        assert_eq!(found.is_some(), busy, "{why}");
+    }
+}
