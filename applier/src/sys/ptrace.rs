@@ -326,27 +326,3 @@ pub fn next(tid: Tid, deadline: Instant) -> io::Result<Option<Event>> {
         sched::wait_child(left.min(Duration::from_millis(2)));
     }
 }
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed test is meant to panic")]
-mod tests {
-    use super::*;
-    use std::process::Command;
-
-    #[test]
-    fn one_that_reports_nothing_is_not_waited_for_forever() {
-        sched::listen_for_children().unwrap();
-        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let tid = Tid(i32::try_from(child.id()).unwrap());
-        seize(tid, false).unwrap();
-        wait_for(tid, Duration::from_millis(1)).unwrap();
-        assert_eq!(poll(tid).unwrap(), None);
-        interrupt(tid).unwrap();
-        while poll(tid).unwrap().is_none() {
-            wait_for(tid, Duration::from_millis(1)).unwrap();
-        }
-        assert_eq!(poll(tid).unwrap(), Some(Event::Stop));
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-}
