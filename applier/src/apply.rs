@@ -5,6 +5,7 @@ use crate::cli::Settings;
 use crate::commit::{self, CommitError, Cost, Quietness};
 use crate::identify::records::{self, Patched};
 use crate::identify::{self, Snapshot, Target};
+use crate::leftovers::COURTESY;
 use crate::outcome::{Outcome, Report};
 use crate::pause::Glance;
 use crate::plan::{self, Plan};
@@ -18,14 +19,14 @@ const ATTEMPTS: usize = 3;
 
 /// Applies `bundle` to process `pid`.
 pub fn apply(bundle: &Bundle<'_>, pid: i32, settings: &Settings) -> Report {
-    match try_apply(bundle, pid, settings) {
+    match try_apply(bundle, pid, &settings.started()) {
         Ok(report) => report,
         Err(trouble) => Report::of(pid, &trouble),
     }
 }
 
 fn try_apply(bundle: &Bundle<'_>, pid: i32, settings: &Settings) -> Result<Report, Trouble> {
-    let target = Target::open(pid, settings.allow_init, settings.wait)?;
+    let target = Target::open(pid, settings.allow_init, settings.left())?;
     for _ in 1..ATTEMPTS {
         match attempt(&target, bundle, settings) {
             Err(trouble) if is_race(&trouble) => {}
@@ -37,11 +38,15 @@ fn try_apply(bundle: &Bundle<'_>, pid: i32, settings: &Settings) -> Result<Repor
 
 /// Whether the target changed what the plan was made from, so that a new plan may do.
 fn is_race(trouble: &Trouble) -> bool {
-    matches!(trouble, Trouble::Stage(stage::StageError::Raced { .. }) | Trouble::Commit(CommitError::Bound { .. }))
+    match trouble {
+        Trouble::Stage(e) => matches!(e, stage::StageError::Raced { .. }),
+        Trouble::Commit(e) => matches!(e, CommitError::Bound { .. } | CommitError::Unloaded { .. }),
+        _ => false,
+    }
 }
 
 fn attempt(target: &Target, bundle: &Bundle<'_>, settings: &Settings) -> Result<Report, Trouble> {
-    let snapshot = identify::snapshot(target, &bundle.patch, &settings.allow_modules, settings.wait)?;
+    let snapshot = identify::snapshot(target, &bundle.patch, &settings.allow_modules, settings.left())?;
     let done = match settings.dry_run {
         true => rehearse(target, bundle, &snapshot, settings),
         false => {
@@ -74,15 +79,15 @@ fn rehearse(target: &Target, bundle: &Bundle<'_>, snapshot: &Snapshot, settings:
 }
 
 fn perform(target: &Target, bundle: &Bundle<'_>, snapshot: &Snapshot, settings: &Settings) -> Result<Report, Trouble> {
-    let present = leftovers::clear(target, &snapshot.stub, settings.wait)?;
+    let present = leftovers::clear(target, &snapshot.stub, settings.left())?;
     if let Some(known) = find(&present, bundle) {
         return Ok(already(target, known));
     }
     let mut plan = make_plan(target, bundle, snapshot, &present, settings)?;
-    let seen = commit::wait_until_stoppable(target, settings.wait)?;
+    let seen = commit::wait_until_stoppable(target, settings.left())?;
     stage::stage(target, &snapshot.stub, &mut plan)?;
     let mut sent = Vec::new();
-    let registered = register::enter(target, &snapshot.stub, &plan.life, settings.wait, &mut sent);
+    let registered = register::enter(target, &snapshot.stub, &plan.life, settings.left(), &mut sent);
     let enforced =
         registered.map_err(Trouble::from).and_then(|()| enforce(target, snapshot, &mut plan, settings, seen));
     let cost = enforced.map_err(|first| match unstage(target, snapshot, &mut plan, settings) {
@@ -127,7 +132,7 @@ fn make_plan(
 /// Removes what was staged. Should a site not be as it was before, the image stays for whom it jumps to.
 fn unstage(target: &Target, snapshot: &Snapshot, plan: &mut Plan, settings: &Settings) -> Result<(), Trouble> {
     match records::nothing_leads_in(&plan.life, &|at, len| target.read(at, len)) {
-        true => leftovers::discard(target, &snapshot.stub, &mut plan.life, settings.wait).map(drop),
+        true => leftovers::discard(target, &snapshot.stub, &mut plan.life, settings.left().max(COURTESY)).map(drop),
         false => Err(Trouble::NotOld),
     }
 }
@@ -143,7 +148,7 @@ fn enforce(
     let Plan { life, code, .. } = plan;
     // The thread that has made the mappings may still be on its way home.
     code.push(snapshot.stub.code());
-    let when = Quietness { code, scan_memory: settings.scan_memory, wait: settings.wait, seen: Some(seen) };
+    let when = Quietness { code, scan_memory: settings.scan_memory, wait: settings.left(), seen: Some(seen) };
     if commit::announce(target, life).is_err() {
         // As in staging: the interface of debuggers may write where the memory file may not.
         let thread = Borrowed::take(target, &snapshot.stub, &[])?;

@@ -5,7 +5,7 @@ use lpb::life::Life;
 use lpb::{Bundle, Consistency};
 use std::ffi::OsString;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `--help`.
 pub const HELP: &str = "\
@@ -23,7 +23,7 @@ ARGUMENTS
 OPTIONS
     -p, --pid PID           a process; may be given several times
     -n, --dry-run           check everything, show what would be done, change nothing
-        --wait TIME         how long to wait for a quiet moment: 10s (default), 500ms, 2m
+        --wait TIME         how long to wait for quiet moments in all: 10s (default), 500ms, 2m
         --consistency MODE  quiescent: no thread is in, or will return into, a replaced function
                             immediate: no thread is in the bytes that are overwritten
                             (default: what the bundle says, function by function)
@@ -74,8 +74,10 @@ pub enum Command {
 pub struct Settings {
     /// Change nothing.
     pub dry_run: bool,
-    /// How long to wait for a quiet moment.
+    /// How long to wait for quiet moments, in all.
     pub wait: Duration,
+    /// When the waiting ends; see [`Settings::started`].
+    pub until: Option<Instant>,
     /// Overrides the bundle.
     pub consistency: Option<Consistency>,
     /// Search all writable memory for return addresses.
@@ -88,6 +90,19 @@ pub struct Settings {
     pub json: bool,
     /// Show the plan.
     pub verbose: bool,
+}
+
+impl Settings {
+    /// The same for a process whose time begins now.
+    #[must_use]
+    pub fn started(&self) -> Self {
+        Self { until: Instant::now().checked_add(self.wait), ..self.clone() }
+    }
+
+    /// How much of the time is left.
+    pub fn left(&self) -> Duration {
+        self.until.map_or(self.wait, |until| until.saturating_duration_since(Instant::now()))
+    }
 }
 
 /// A parsed command line.
@@ -134,6 +149,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, UsageErro
     let mut settings = Settings {
         dry_run: false,
         wait,
+        until: None,
         consistency: None,
         scan_memory: false,
         allow_init: false,
@@ -270,6 +286,7 @@ mod tests {
         let want = Settings {
             dry_run: true,
             wait: Duration::from_millis(500),
+            until: None,
             consistency: Some(Consistency::Immediate),
             scan_memory: true,
             allow_init: false,
@@ -278,6 +295,11 @@ mod tests {
             verbose: true,
         };
         assert_eq!(parsed.settings, want);
+        // Each process has the whole time; its steps share it.
+        let (first, later) = (want.started(), want.started());
+        assert!(first.until <= later.until && first.left() <= want.wait);
+        let over = Settings { until: Some(Instant::now()), ..want };
+        assert_eq!((over.left(), over.started().wait), (Duration::ZERO, over.wait));
         assert_eq!(args("revert fix -p 1").unwrap().command, Command::Revert("fix".into()));
         assert_eq!(args("- -p 1").unwrap().command, Command::Apply("-".into()));
         assert_eq!(args("--help").unwrap().command, Command::Help);

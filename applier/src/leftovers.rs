@@ -28,9 +28,9 @@ use lpb::life::{Life, SiteKind, State};
 use std::time::Duration;
 
 const PROT_READ_EXEC: u32 = 5;
-/// How long a leftover may take to become quiet. A thread may stay in its code for ever, and nobody has asked about it; but
+/// How long a leftover may take to become quiet, and what is left of it when time is up. A thread may stay in its code for ever, and nobody has asked about it; but
 /// often it is only a word on a busy stack that looks like a return address.
-const COURTESY: Duration = Duration::from_millis(500);
+pub const COURTESY: Duration = Duration::from_millis(500);
 
 /// Cleans up, and returns the patches that stay.
 ///
@@ -122,14 +122,19 @@ pub fn undo(target: &Target, place: &StubPlace, life: &mut Life, wait: Duration)
         Ok((withdraw(target, life)?, held(quiet, life, &code)?))
     });
     match done {
-        Ok(((left, None), cost)) => Ok((unmap(target, place, life, left, wait), cost)),
+        Ok(((left, None), cost)) => Ok((unmap(target, place, life, left, rest_of(wait, cost.waited)), cost)),
         Ok(((left, Some(busy)), cost)) => Ok((keep(target, busy, left), cost)),
         Err(CommitError::Busy { waited, .. }) => {
-            let (undone, cost) = undo_at_once(target, place, life, wait)?;
+            let (undone, cost) = undo_at_once(target, place, life, rest_of(wait, waited))?;
             Ok((undone, Cost { waited, ..cost }))
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// What is left of the time: something, so that nothing is given up untried.
+fn rest_of(wait: Duration, waited: Duration) -> Duration {
+    wait.saturating_sub(waited).max(COURTESY.min(wait))
 }
 
 /// Takes a patch out of force at once. The image is kept if a thread is in its code. `wait`: for a thread that can tell

@@ -11,20 +11,20 @@ use lpb::Consistency;
 
 /// Takes the selected patch out of force in process `pid`.
 pub fn revert(selector: &Selector<'_>, pid: i32, settings: &Settings) -> Report {
-    match try_revert(selector, pid, settings) {
+    match try_revert(selector, pid, &settings.started()) {
         Ok(report) => report,
         Err(trouble) => Report::of(pid, &trouble),
     }
 }
 
 fn try_revert(selector: &Selector<'_>, pid: i32, settings: &Settings) -> Result<Report, Trouble> {
-    let target = Target::open(pid, settings.allow_init, settings.wait)?;
+    let target = Target::open(pid, settings.allow_init, settings.left())?;
     revert_in(&target, selector, settings).map_err(|trouble| trouble.explained(&target))
 }
 
 fn revert_in(target: &Target, selector: &Selector<'_>, settings: &Settings) -> Result<Report, Trouble> {
     let pid = target.process.pid;
-    let place = identify::stub_place(target, selector.bundle().map(|b| &b.patch), settings.wait)?;
+    let place = identify::stub_place(target, selector.bundle().map(|b| &b.patch), settings.left())?;
     if settings.dry_run {
         let chosen = choose(leftovers::sound_records(target)?, selector, pid);
         let would = |p: Patched| {
@@ -46,13 +46,13 @@ fn perform(
     settings: &Settings,
 ) -> Result<Report, Trouble> {
     let pid = target.process.pid;
-    let mut life = match choose(leftovers::clear(target, place, settings.wait)?, selector, pid) {
+    let mut life = match choose(leftovers::clear(target, place, settings.left())?, selector, pid) {
         Ok(patched) => patched.life,
         Err(report) => return Ok(report),
     };
     let (undone, cost) = match settings.consistency {
-        Some(Consistency::Immediate) => leftovers::undo_at_once(target, place, &mut life, settings.wait)?,
-        _ => leftovers::undo(target, place, &mut life, settings.wait)?,
+        Some(Consistency::Immediate) => leftovers::undo_at_once(target, place, &mut life, settings.left())?,
+        _ => leftovers::undo(target, place, &mut life, settings.left())?,
     };
     let mut message = format!("{} is no longer in force", life.name);
     if let Some(why) = &undone.kept {

@@ -41,6 +41,14 @@ pub enum CommitError {
         /// Where.
         at: RunAddr,
     },
+    /// The library of a site is there no more.
+    #[error("{name} at {at} has been unloaded meanwhile, with its library")]
+    Unloaded {
+        /// Function or variable.
+        name: String,
+        /// Where it was.
+        at: RunAddr,
+    },
     /// A slot holds another value than when the plan was made.
     #[error("{name} at {at} has been bound meanwhile")]
     Bound {
@@ -68,7 +76,7 @@ impl Verdict for CommitError {
             Self::Pause(e) => e.outcome(),
             Self::Busy { .. } | Self::Disowned => Outcome::Blocked,
             Self::Changed { .. } => Outcome::Refused,
-            Self::Bound { .. } => Outcome::Blocked,
+            Self::Bound { .. } | Self::Unloaded { .. } => Outcome::Blocked,
             Self::Write { .. } => Outcome::Failed,
         }
     }
@@ -96,6 +104,7 @@ impl Verdict for CommitError {
             Self::Bound { .. } => {
                 "run the command again: the program has just called the function for the first time".into()
             }
+            Self::Unloaded { .. } => "run the command again when the program has the library loaded".into(),
             Self::Write { .. } => "check proc_mem.force_override and security modules".into(),
         })
     }

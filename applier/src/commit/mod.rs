@@ -51,12 +51,12 @@ pub fn enforce(target: &Target, life: &Life) -> Result<(), CommitError> {
         return Err(CommitError::Disowned);
     }
     for (s, live) in life.sites.iter().zip(&live) {
-        if live.as_deref() != Some(s.old.as_slice()) {
-            let (name, at) = (s.name.clone(), s.at);
-            return Err(match s.kind {
-                SiteKind::Slot => CommitError::Bound { name, at },
-                SiteKind::Jump | SiteKind::Data => CommitError::Changed { name, at },
-            });
+        let (name, at) = (|| s.name.clone(), s.at);
+        match (live, s.kind) {
+            (Some(live), _) if *live == s.old => {}
+            (None, _) => return Err(CommitError::Unloaded { name: name(), at }),
+            (_, SiteKind::Slot) => return Err(CommitError::Bound { name: name(), at }),
+            (_, SiteKind::Jump | SiteKind::Data) => return Err(CommitError::Changed { name: name(), at }),
         }
     }
     forward(target, life, &mut live).inspect_err(|_| {
@@ -65,7 +65,7 @@ pub fn enforce(target: &Target, life: &Life) -> Result<(), CommitError> {
     })
 }
 
-/// What stands at each site; `None`: it cannot be read.
+/// What stands at each site; `None`: nothing is mapped there, as the library has been unloaded.
 type Live = [Option<Vec<u8>>];
 
 /// The header of the record, and what stands at each site.
@@ -76,13 +76,26 @@ fn look(target: &Target, life: &Life) -> (Option<Vec<u8>>, Vec<Option<Vec<u8>>>)
     (live.pop().flatten(), live)
 }
 
+/// Whether each jump is as this patch leaves it, or was there before. Another may have been changed by a debugger, or be no
+/// jump of ours at all but something else that is mapped there now.
+fn know_all(life: &Life, live: &Live) -> Result<(), CommitError> {
+    let known = |s: &Site, live: &Vec<u8>| [&s.old, &s.gated, &s.new].contains(&live);
+    let mut jumps = life.sites.iter().zip(live).filter(|(s, _)| s.kind == SiteKind::Jump);
+    match jumps.find(|(s, live)| live.as_ref().is_some_and(|live| !known(s, live))) {
+        Some((s, _)) => Err(CommitError::Changed { name: s.name.clone(), at: s.at }),
+        None => Ok(()),
+    }
+}
+
 /// Takes the patch out of force. The target is stopped. Returns the data that the program has changed since: it is left.
 ///
 /// # Errors
 /// The patch is in force again then.
 pub fn withdraw(target: &Target, life: &mut Life) -> Result<Vec<String>, CommitError> {
+    let mut live = look(target, life).1;
+    know_all(life, &live)?;
     write_state(target, life, State::Reverting)?;
-    let done = match backward(target, life, &mut look(target, life).1) {
+    let done = match backward(target, life, &mut live) {
         Ok(left) => write_state(target, life, State::Inactive).map(|()| left),
         failed => failed,
     };
@@ -96,7 +109,9 @@ pub fn withdraw(target: &Target, life: &mut Life) -> Result<Vec<String>, CommitE
 
 /// Finishes what a dead lp-apply began after its commit: retargets every jump straight at the new code.
 pub fn settle(target: &Target, life: &mut Life) -> Result<(), CommitError> {
-    write_jumps(target, life, &mut look(target, life).1, |s| &s.new, "settle")?;
+    let mut live = look(target, life).1;
+    know_all(life, &live)?;
+    write_jumps(target, life, &mut live, |s| &s.new, "settle")?;
     write_state(target, life, State::Active)
 }
 
@@ -118,6 +133,7 @@ fn backward(target: &Target, life: &Life, live: &mut Live) -> Result<Vec<String>
         match live.as_ref() {
             Some(now) if *now == s.old => {}
             Some(now) if *now == s.new => write_site(target, s, live, &s.old, "data-back")?,
+            None => {}
             _ => left.push(s.name.clone()),
         }
     }
@@ -140,7 +156,7 @@ fn write_jumps(
     jumps.try_for_each(|(s, live)| write_site(target, s, live, bytes(s), name))
 }
 
-/// Writes what differs, so that bytes that stay are never written: a jump across a page boundary differs in one page only.
+/// Writes what differs, if anything is there, so that bytes that stay are never written: a jump across a page boundary differs in one page only.
 fn write_site(
     target: &Target,
     s: &Site,
@@ -148,14 +164,15 @@ fn write_site(
     bytes: &[u8],
     name: &'static str,
 ) -> Result<(), CommitError> {
-    let differs = |i: &usize| live.as_ref().and_then(|live| live.get(*i)) != bytes.get(*i);
+    let Some(now) = live else { return Ok(()) };
+    let differs = |i: &usize| now.get(*i) != bytes.get(*i);
     let first = (0..bytes.len()).find(differs).unwrap_or(0);
     let behind = (0..bytes.len()).rfind(differs).map_or(first, |last| last.saturating_add(1));
     let at = RunAddr(s.at.0.saturating_add(to_u64(first)));
     let part = bytes.get(first..behind).unwrap_or_default();
     let written = target.memory.write(at, part).and_then(|()| step(name));
     written.map_err(|source| CommitError::Write { name: s.name.clone(), at: s.at, source })?;
-    *live = Some(bytes.to_vec());
+    *now = bytes.to_vec();
     Ok(())
 }
 

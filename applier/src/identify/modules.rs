@@ -63,7 +63,8 @@ pub fn find(
     match found.as_slice() {
         [one] => Ok(*one),
         [] => Err(match other {
-            Some(id) => Missing::OtherBuild(id.filter(|id| !id.is_empty())),
+            // If it is known by now, the library has only just come.
+            Some(id) => Missing::OtherBuild(id.filter(|id| !id.is_empty() && !is_known(module, id))),
             None if maps.iter().any(is_code_of(&module.name)) => Missing::OtherBuild(foreign_id(module, maps, &read)),
             None => Missing::NotLoaded,
         }),
@@ -86,8 +87,11 @@ fn foreign_id(module: &Module<'_>, maps: &Maps, read: &impl Fn(RunAddr, usize) -
     let page = read(head.start, usize::try_from(PAGE).ok()?)?;
     let behind = page.windows(NOTE_HEAD.len()).position(|w| w == NOTE_HEAD)?.checked_add(NOTE_HEAD.len())?;
     let id = page.get(behind..behind.checked_add(ID_LEN)?)?;
-    let known = module.builds.iter().any(|b| b.build_id == id);
-    (!known).then(|| id.to_vec())
+    (!is_known(module, id)).then(|| id.to_vec())
+}
+
+fn is_known(module: &Module<'_>, id: &[u8]) -> bool {
+    module.builds.iter().any(|b| b.build_id == id)
 }
 
 fn page_down(at: u64) -> u64 {

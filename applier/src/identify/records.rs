@@ -121,8 +121,13 @@ fn record(
 
 /// Compares the sites with what the record says of them.
 pub fn truth(life: &Life, read: &impl Fn(RunAddr, usize) -> Option<Vec<u8>>) -> Truth {
-    let live: Option<Vec<_>> = life.sites.iter().map(|s| Some((s, read(s.at, s.old.len())?))).collect();
-    let Some(live) = live else { return Truth::Mixed };
+    let live: Vec<_> = life.sites.iter().filter_map(|s| Some((s, read(s.at, s.old.len())?))).collect();
+    match live.len() {
+        // Their library has been unloaded: nothing leads in any more.
+        0 => return Truth::Old,
+        some if some < life.sites.len() => return Truth::Mixed,
+        _ => {}
+    }
     // A byte string may be old and new at once, and gated and new, so each question is asked for itself.
     let all = |question: fn(&Site, &[u8]) -> bool| live.iter().all(|(site, bytes)| question(site, bytes));
     let open = life.gate.map(|at| read(at, 4).is_some_and(|word| word != [0; 4]));
@@ -147,11 +152,12 @@ pub fn leads_in(life: &Life, read: &impl Fn(RunAddr, usize) -> Option<Vec<u8>>) 
     })
 }
 
-/// Whether every jump is old and no other site is new: what else stands there is none of the patch's.
+/// Whether every jump is old, or gone with its library, and no other site is new: what else stands there is none of the
+/// patch's.
 pub fn nothing_leads_in(life: &Life, read: &impl Fn(RunAddr, usize) -> Option<Vec<u8>>) -> bool {
     life.sites.iter().all(|s| {
         let live = read(s.at, s.old.len());
-        live.is_some_and(|live| live == s.old || s.kind != SiteKind::Jump && live != s.new)
+        live.is_none_or(|live| live == s.old || s.kind != SiteKind::Jump && live != s.new)
     })
 }
 
@@ -192,10 +198,12 @@ mod tests {
             ("settled", 3, 2, 1, Truth::New),
             ("settled, but the gate is shut", 3, 2, 0, Truth::Mixed),
             ("somebody else", 9, 2, 1, Truth::Mixed),
+            ("one library is gone", 0, 2, 1, Truth::Mixed),
+            ("all are gone", 0, 0, 1, Truth::Old),
         ] {
             let read = |at: RunAddr, len: usize| match at.0 {
-                0x10 => Some(vec![first]),
-                0x20 => Some(vec![second]),
+                0x10 => (first != 0).then(|| vec![first]),
+                0x20 => (second != 0).then(|| vec![second]),
                 _ => Some(vec![gate; len]),
             };
             assert_eq!(truth(&life, &read), want, "{why}");

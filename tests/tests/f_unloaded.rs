@@ -1,0 +1,135 @@
+//! F. Life: patches of a library that the program closes.
+
+use lp_tests::lab::{Kind, Lab};
+use lp_tests::{Outcome, Target, lp_apply, lp_compile};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A program, its plugin, and bundles: one for each alone, one for both.
+struct Plugged {
+    _lab: Lab,
+    program: PathBuf,
+    plugin: PathBuf,
+    for_program: String,
+    for_plugin: String,
+    for_both: String,
+}
+
+impl Plugged {
+    fn build() -> Self {
+        let lab = Lab::new();
+        let source = "f_unloaded.c";
+        let plugin = lab.shared_library("libf_unloaded.so", &[source], &["-O2"]);
+        let program = lab.exe("program", Kind::Pie, &[source], &["-O2", "-pthread"]);
+        let patch = lab.patch(source, &[]);
+        let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
+        let bundle = |name: &str, args: &[&str]| {
+            let out = text(&lab.path(name));
+            let (patch, program) = (text(&patch), text(&program));
+            let common = ["build", "--patch", &patch, "--target", &program, "-o", &out];
+            lp_compile(common.iter().chain(args)).expect(0);
+            out
+        };
+        let answer = ["--replace", "answer=new_answer"];
+        let module = ["--module", &text(&plugin), "--replace", "libf_unloaded.so:plugin_answer=new_plugin_answer"];
+        let for_program = bundle("program.lpb", &answer);
+        let for_plugin = bundle("plugin.lpb", &module);
+        let for_both = bundle("both.lpb", &[answer.as_slice(), &module].concat());
+        Self { _lab: lab, program, plugin, for_program, for_plugin, for_both }
+    }
+
+    fn start(&self) -> Target {
+        Target::start_command(Command::new(&self.program).arg(&self.plugin))
+    }
+}
+
+fn states(target: &Target) -> Vec<String> {
+    let patches = lp_apply(["list", "--pid", &target.pid().to_string()]).patches();
+    patches.into_iter().map(|(_, state)| state).collect()
+}
+
+#[test]
+fn f_library_goes_and_its_patch_with_it() {
+    let plugged = Plugged::build();
+    let mut target = plugged.start();
+    let pid = target.pid().to_string();
+    assert_eq!(target.ask("load"), "1");
+    lp_apply([&plugged.for_plugin, "--pid", &pid]).expect(Outcome::Applied);
+    assert_eq!(target.ask("call"), "20");
+    assert_eq!(target.ask("unload"), "0");
+    assert_eq!(states(&target), ["inactive"]);
+    // Nothing of the other patch is in the way, and it is removed by the way.
+    lp_apply([&plugged.for_program, "--pid", &pid]).expect(Outcome::Applied);
+    assert_eq!((target.ask("answer"), states(&target)), ("2".into(), vec!["active".to_owned()]));
+    lp_apply(["revert", &plugged.for_program, "--pid", &pid]).expect(Outcome::Reverted);
+    // The library comes back as it is on disk.
+    assert_eq!((target.ask("load"), target.ask("call"), target.ask("answer")), ("1".into(), "10".into(), "1".into()));
+    lp_apply([&plugged.for_plugin, "--pid", &pid]).expect(Outcome::Applied);
+    assert_eq!((target.ask("call"), target.ask("unload")), ("20".into(), "0".into()));
+    lp_apply(["revert", &plugged.for_plugin, "--pid", &pid]).expect(Outcome::NotApplied);
+    assert!(states(&target).is_empty());
+    target.finish();
+}
+
+#[test]
+fn f_half_of_a_patch_goes_with_its_library() {
+    let plugged = Plugged::build();
+    let mut target = plugged.start();
+    let pid = target.pid().to_string();
+    assert_eq!(target.ask("load"), "1");
+    lp_apply([&plugged.for_both, "--pid", &pid]).expect(Outcome::Applied);
+    assert_eq!((target.ask("call"), target.ask("answer")), ("20".into(), "2".into()));
+    assert_eq!((target.ask("unload"), target.ask("answer")), ("0".into(), "2".into()));
+    assert_eq!(states(&target), ["mixed"]);
+    lp_apply(["revert", &plugged.for_both, "--pid", &pid]).expect(Outcome::Reverted);
+    assert_eq!((target.ask("answer"), states(&target)), ("1".into(), vec![]));
+    assert_eq!((target.ask("load"), target.ask("call")), ("1".into(), "10".into()));
+    target.finish();
+}
+
+/// Something else stands where the jump was: it is not overwritten.
+#[test]
+fn f_what_is_no_jump_of_ours_stays() {
+    let plugged = Plugged::build();
+    let mut target = plugged.start();
+    let pid = target.pid().to_string();
+    lp_apply([&plugged.for_program, "--pid", &pid]).expect(Outcome::Applied);
+    let at = u64::from_str_radix(target.ask("where").trim_start_matches("0x"), 16).unwrap();
+    let memory = std::fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).unwrap();
+    let mut jump = [0; 1];
+    memory.read_exact_at(&mut jump, at).unwrap();
+    let breakpoint = [0xcc];
+    memory.write_all_at(&breakpoint, at).unwrap();
+    let before = target.snapshot();
+    for args in [["revert", "--consistency", "immediate"].as_slice(), &["revert"]] {
+        let refused = lp_apply(args.iter().copied().chain([plugged.for_program.as_str(), "--pid", &pid]));
+        refused.expect_saying(Outcome::Refused, &["answer", "has been changed"]);
+        before.assert_same(&target.snapshot());
+    }
+    memory.write_all_at(&jump, at).unwrap();
+    assert_eq!(target.ask("answer"), "2");
+    lp_apply(["revert", &plugged.for_program, "--pid", &pid]).expect(Outcome::Reverted);
+    assert_eq!(target.ask("answer"), "1");
+    target.finish();
+}
+
+/// A library that is closed and opened without pause: its own patch finds it or not, and another patch does not mind.
+#[test]
+fn f_library_comes_and_goes_all_the_time() {
+    let plugged = Plugged::build();
+    let mut target = plugged.start();
+    let pid = target.pid().to_string();
+    assert_eq!(target.ask("reload"), "0");
+    for turn in 0..30 {
+        let ran = lp_apply([&plugged.for_plugin, "--pid", &pid, "--wait", "200ms"]);
+        use Outcome::{AlreadyApplied, Applied, Blocked, BuildMismatch, NotApplicable, Refused};
+        let known = [Applied, AlreadyApplied, Blocked, BuildMismatch, NotApplicable, Refused];
+        assert!(known.into_iter().any(|outcome| ran.is(outcome)), "turn {turn}: {}", ran.message());
+        lp_apply([&plugged.for_program, "--pid", &pid]).expect(Outcome::Applied);
+        assert_eq!(target.ask("answer"), "2", "turn {turn}");
+        lp_apply(["revert", &plugged.for_program, "--pid", &pid]).expect(Outcome::Reverted);
+        assert_eq!(target.ask("answer"), "1", "turn {turn}");
+    }
+    target.finish();
+}
