@@ -23,24 +23,25 @@ mod choice;
 mod errand;
 mod error;
 mod leave;
+mod live;
 
 pub use choice::{by_reluctance, own_stack};
 pub use error::BorrowError;
 pub use leave::{goes_on_with, let_go};
 
-use crate::arch::x86_64::stub::{self, InStub, STUB};
-use crate::arch::x86_64::{SYS_MMAP, SYS_MUNMAP, error_of, in_call, is_64_bit};
+use crate::arch::x86_64::stub::{self, STUB};
+use crate::arch::x86_64::{in_call, is_64_bit};
 use crate::identify::Target;
 use crate::identify::maps::Maps;
 use crate::identify::seccomp::Call;
 use crate::identify::stub::{INTENT_LEN, StubPlace, encode_intent, stub_up_to_intent};
 use crate::sys::fault::step;
-use crate::sys::ptrace::{self, Event, Regs, Tid};
+use crate::sys::ptrace::{self, Regs, Tid};
 use choice::{Aids, ask_seccomp, can_run_errands, guarded_stack, has_stack_room, sleeps_unguarded};
 use leave::{Held, wait_for_stop};
 use lpb::RunAddr;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long one thread may take to stop, or to make one system call.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -220,40 +221,12 @@ impl<'a> Borrowed<'a> {
         let errand = self.send_on_errand(calls)?;
         let (made, misplaced) = errand.outcome(self)?;
         if let (Some(at), Some(call)) = (misplaced, calls.get(made)) {
-            let _ = self.call(&unmap(at, call))?;
+            let _ = self.call(&live::unmap(at, call))?;
         }
         match calls.first() {
             Some(first) if made == 0 => self.run_live(first),
             _ => Ok(Ok(made)),
         }
-    }
-
-    /// Makes one call live.
-    fn run_live(&mut self, call: &Call) -> Result<io::Result<usize>, BorrowError> {
-        Ok(match self.call(call)? {
-            Ok(got) if call.nr == SYS_MMAP && Some(&got) != call.args.first() => {
-                // Somewhere else: an old kernel, or a hostile target. Take it back at once.
-                let _ = self.call(&unmap(RunAddr(got), call))?;
-                Err(io::Error::from_raw_os_error(libc::EEXIST))
-            }
-            made => made.map(|_| 1),
-        })
-    }
-
-    /// Makes the thread run one system call. `Ok(Err(errno))`: the call itself failed.
-    fn call(&mut self, call: &Call) -> Result<io::Result<u64>, BorrowError> {
-        let stopped = self.hold(std::slice::from_ref(call))?;
-        // A thread that computes goes on between two calls, so that it never stands still for more than one of them; one that
-        // sleeps does not notice.
-        if stopped.called && !in_call(&stopped.live) {
-            self.go_home()?;
-        }
-        self.write_stub()?;
-        self.write_below(&[])?;
-        let original = self.hold(std::slice::from_ref(call))?.original;
-        self.set_off(&stub::armed(&original, self.place.at, call))?;
-        let result = self.run_call()?;
-        Ok(error_of(result).map_or(Ok(result), |errno| Err(io::Error::from_raw_os_error(errno))))
     }
 
     /// The thread, stopped; or another that may make these calls, if it has ended or gone where it cannot be borrowed.
@@ -333,41 +306,6 @@ impl<'a> Borrowed<'a> {
         self.let_off()
     }
 
-    fn run_call(&self) -> Result<u64, BorrowError> {
-        let (tid, stub) = (self.tid, self.place.at);
-        ptrace::cont_to_syscall(tid).map_err(self.failed("PTRACE_SYSCALL"))?;
-        // A group-stop, or an interrupt still pending, may come in between: the registers tell how far the thread is.
-        for _ in 0..64 {
-            match self.next("enter the injected call")? {
-                Event::Syscall => {
-                    ptrace::interrupt(tid).map_err(self.failed("PTRACE_INTERRUPT"))?;
-                    ptrace::cont(tid, 0).map_err(self.failed("PTRACE_CONT"))?;
-                }
-                Event::Stop => {
-                    let regs = ptrace::regs(tid).map_err(self.failed("PTRACE_GETREGS"))?;
-                    match stub::in_stub(&regs, stub) {
-                        InStub::Done(result) => return Ok(result),
-                        InStub::Before => ptrace::cont_to_syscall(tid).map_err(self.failed("PTRACE_SYSCALL"))?,
-                        InStub::Elsewhere => return Err(BorrowError::Strange { tid, event: Event::Stop }),
-                    }
-                }
-                // SIGSTOP, which cannot be blocked. It takes effect, and the thread works on for us meanwhile.
-                Event::Signal(signal) => {
-                    ptrace::interrupt(tid).map_err(self.failed("PTRACE_INTERRUPT"))?;
-                    ptrace::cont(tid, signal).map_err(self.failed("PTRACE_CONT"))?;
-                }
-                Event::Exited => return Err(BorrowError::Gone { pid: self.target.process.pid }),
-                event => return Err(BorrowError::Strange { tid, event }),
-            }
-        }
-        Err(BorrowError::Slow { what: "finish the injected call", tid })
-    }
-
-    fn next(&self, what: &'static str) -> Result<Event, BorrowError> {
-        let event = ptrace::next(self.tid, Instant::now().checked_add(PATIENCE).unwrap_or_else(Instant::now));
-        event.map_err(self.failed("waiting"))?.ok_or(BorrowError::Slow { what, tid: self.tid })
-    }
-
     fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> BorrowError + use<> {
         let tid = self.tid;
         move |source| BorrowError::Call { what, tid, source }
@@ -407,10 +345,4 @@ impl Drop for Borrowed<'_> {
         // An error is on its way already; the stub brings the thread back if this fails too.
         let _ = self.go_home();
     }
-}
-
-/// The call that takes back what `call` has mapped at another place.
-fn unmap(at: RunAddr, call: &Call) -> Call {
-    let [_, len, ..] = call.args;
-    Call { nr: SYS_MUNMAP, args: [at.0, len, 0, 0, 0, 0] }
 }
