@@ -10,6 +10,7 @@
 //! | active              | mixed                | somebody else changed a site           | left alone            |
 //! | inactive            | none leads in        | withdrawn, but not unmapped            | unmap                 |
 //! | inactive            | mixed                | something wrote into the record        | left alone            |
+//! | any                 | one is none of these | somebody else changed a site           | left alone            |
 //!
 //! What cannot be unmapped because a thread is still in it stays, inactive, until a later run finds it free.
 //!
@@ -62,10 +63,14 @@ pub fn clear(target: &Target, place: &StubPlace, wait: Duration) -> Result<Vec<P
                 }
             }
             (Truth::Old | Truth::Gated { open: false } | Truth::Mixed, _) => {
-                let (undone, _) = undo(target, place, life, wait.min(COURTESY))?;
-                if undone.kept.is_some() {
-                    patched.truth = Truth::Old;
-                    staying.push(patched);
+                match undo(target, place, life, wait.min(COURTESY)) {
+                    Ok((Undone { kept: None, .. }, _)) => {}
+                    Ok(_) => staying.push(Patched { truth: Truth::Old, ..patched }),
+                    // Where there is something else than a jump of ours now, nobody has asked to end that.
+                    Err(Trouble::Commit(CommitError::Changed { .. })) => {
+                        staying.push(Patched { truth: Truth::Mixed, ..patched });
+                    }
+                    Err(e) => return Err(e),
                 }
             }
         }

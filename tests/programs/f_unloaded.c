@@ -2,6 +2,7 @@
 //# flags: -O2 -pthread
 #ifdef PATCH
 int new_answer(void) { return 2; }
+int new_other(void) { return 6; }
 int new_plugin_answer(void) { return 20; }
 #else
 #include "talk.h"
@@ -16,6 +17,7 @@ static void *plugin;
 static const char *path;
 
 REPLACEABLE int answer(void) { return 1; }
+REPLACEABLE int other(void) { return 5; }
 
 static int load(void)
 {
@@ -54,6 +56,8 @@ int main(int argc, char **argv)
             SAY("%d", pthread_create(&thread, NULL, reload, NULL));
         else if (!strcmp(question, "where"))
             SAY("%p", (void *)answer);
+        else if (!strcmp(question, "other"))
+            SAY("%d", other());
         else if (!strcmp(question, "call"))
             SAY("%d", call());
         else

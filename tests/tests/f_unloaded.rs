@@ -1,6 +1,7 @@
 //! F. Life: patches of a library that the program closes.
 
 use lp_tests::lab::{Kind, Lab};
+use lp_tests::tools::lp_apply_command;
 use lp_tests::{Outcome, Target, lp_apply, lp_compile};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ struct Plugged {
     program: PathBuf,
     plugin: PathBuf,
     for_program: String,
+    for_other: String,
     for_plugin: String,
     for_both: String,
 }
@@ -34,9 +36,10 @@ impl Plugged {
         let answer = ["--replace", "answer=new_answer"];
         let module = ["--module", &text(&plugin), "--replace", "libf_unloaded.so:plugin_answer=new_plugin_answer"];
         let for_program = bundle("program.lpb", &answer);
+        let for_other = bundle("other.lpb", &["--replace", "other=new_other"]);
         let for_plugin = bundle("plugin.lpb", &module);
         let for_both = bundle("both.lpb", &[answer.as_slice(), &module].concat());
-        Self { _lab: lab, program, plugin, for_program, for_plugin, for_both }
+        Self { _lab: lab, program, plugin, for_program, for_other, for_plugin, for_both }
     }
 
     fn start(&self) -> Target {
@@ -111,6 +114,43 @@ fn f_what_is_no_jump_of_ours_stays() {
     assert_eq!(target.ask("answer"), "2");
     lp_apply(["revert", &plugged.for_program, "--pid", &pid]).expect(Outcome::Reverted);
     assert_eq!(target.ask("answer"), "1");
+    target.finish();
+}
+
+/// The same halfway through a commit whose lp-apply has died: other patches do not mind.
+#[test]
+fn f_what_a_dead_run_left_under_a_breakpoint_stays() {
+    let plugged = Plugged::build();
+    let mut target = plugged.start();
+    let pid = target.pid().to_string();
+    assert_eq!(target.ask("load"), "1");
+    let at = u64::from_str_radix(target.ask("where").trim_start_matches("0x"), 16).unwrap();
+    let memory = std::fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).unwrap();
+    let byte = || {
+        let mut byte = [0; 1];
+        memory.read_exact_at(&mut byte, at).unwrap();
+        byte
+    };
+    let (original, breakpoint) = (byte(), [0xcc]);
+    // Killed after one step more each time, until the first jump leads to its gate.
+    let jump = (1..1000).find_map(|step| {
+        let mut command = lp_apply_command();
+        command.args([&plugged.for_both, "--pid", &pid]).env("LP_FAULT", format!("kill:{step}"));
+        assert!(!command.status().unwrap().success(), "it was to be killed at step {step}");
+        Some(byte()).filter(|byte| *byte != original)
+    });
+    let jump = jump.unwrap();
+    memory.write_all_at(&breakpoint, at).unwrap();
+    assert_eq!(states(&target), ["mixed"]);
+    lp_apply([&plugged.for_other, "--pid", &pid]).expect(Outcome::Applied);
+    assert_eq!((target.ask("other"), byte()), ("6".into(), breakpoint));
+    let revert = ["revert", &plugged.for_both, "--pid", &pid];
+    lp_apply(revert).expect_saying(Outcome::Refused, &["answer", "has been changed"]);
+    assert_eq!(byte(), breakpoint);
+    memory.write_all_at(&jump, at).unwrap();
+    lp_apply(revert).expect(Outcome::NotApplied);
+    assert_eq!((byte(), target.ask("answer"), target.ask("call")), (original, "1".into(), "10".into()));
+    assert_eq!(states(&target), ["active"]);
     target.finish();
 }
 
