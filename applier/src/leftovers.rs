@@ -16,22 +16,29 @@
 //!
 //! The lock on the process is held, so no record here belongs to a lp-apply that is alive.
 
-use crate::commit::{self, CommitError, Cost, Obstacle, Quiet, Quietness};
+use crate::borrow::Borrowed;
+use crate::commit::{self, CommitError, Cost, Judge, Obstacle, Quiet, Quietness};
+use crate::identify::maps::Maps;
 use crate::identify::records::{self, Patched, Record, Truth};
 use crate::identify::stub::StubPlace;
 use crate::identify::{IdentifyError, Target};
+use crate::pause::Thread;
 use crate::plan::CodeRange;
 use crate::quiesce::Busy;
 use crate::record;
 use crate::register::{self, Sent};
+use crate::sys::ptrace::Tid;
 use crate::trouble::Trouble;
 use lpb::life::{Life, SiteKind, State};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PROT_READ_EXEC: u32 = 5;
 /// How long a leftover may take to become quiet, and what is left of it when time is up. A thread may stay in its code for ever, and nobody has asked about it; but
 /// often it is only a word on a busy stack that looks like a return address.
 pub const COURTESY: Duration = Duration::from_millis(500);
+
+/// Pause between two looks at a thread.
+const NAP: Duration = Duration::from_millis(1);
 
 /// Cleans up, and returns the patches that stay.
 ///
@@ -217,6 +224,9 @@ pub fn tidy(target: &Target, place: &StubPlace) -> Result<(), Trouble> {
         let name = "the bytes under the injected code".to_owned();
         record::remove_stub(target, place).map_err(|source| CommitError::Write { name, at: place.at, source })
     };
+    if place.before.is_some() && all_home(target, place)? {
+        return Ok(remove()?);
+    }
     match commit::when_quiet(target, Quietness::of(&code, COURTESY), |_| remove()) {
         Err(CommitError::Busy { busy: Busy::Unknown { .. }, .. }) => {
             commit::when_quiet(target, Quietness::any(), |quiet| match quiet.is_clear_of(&code)? {
@@ -227,4 +237,38 @@ pub fn tidy(target: &Target, place: &StubPlace) -> Result<(), Trouble> {
         done => _ = done?,
     }
     Ok(())
+}
+
+/// Whether all threads that this run has sent into the stub have left it: nobody else has been there. They are stopped one by
+/// one, and the others not at all.
+fn all_home(target: &Target, place: &StubPlace) -> Result<bool, Trouble> {
+    let begun = Instant::now();
+    let maps = target.maps()?;
+    let sent = target.sent.borrow().clone();
+    for tid in sent {
+        loop {
+            match is_home(target, place, tid, &maps) {
+                Some(true) => break,
+                Some(false) if begun.elapsed() < COURTESY => std::thread::sleep(NAP),
+                _ => return Ok(false),
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Whether this thread has left the stub; `None`: that cannot be told.
+fn is_home(target: &Target, place: &StubPlace, tid: Tid, maps: &Maps) -> Option<bool> {
+    if !target.process.has_thread(tid) {
+        return Some(true);
+    }
+    let thread = Borrowed::stop(target, place, tid, maps, &[]).ok()?;
+    let stopped = Thread { tid, regs: *thread.live()?, asleep: false };
+    let found = Judge::new(target).stopped(&[place.code()], &mut maps.clone(), &[stopped]);
+    thread.give_back().ok()?;
+    match found {
+        Ok(None) => Some(true),
+        Ok(Some((_, Busy::Unknown { .. }))) | Err(_) => None,
+        Ok(Some(_)) => Some(false),
+    }
 }

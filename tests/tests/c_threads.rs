@@ -99,6 +99,25 @@ fn storm(sleepers: &str, times: usize) {
     assert_eq!(patient.target.ask("x"), "41");
 }
 
+/// A run stops all threads once. To know that the injected code is free, only those that were sent there are asked.
+#[test]
+fn c_all_threads_are_stopped_once() {
+    const THREADS: usize = 40;
+    let (built, bundle) = Scenario::of("bench.c").bundle();
+    let board = Board::new(built.lab.path("board"));
+    let target = Target::start_command(Command::new(&built.exe).arg(THREADS.to_string()).arg(board.path()));
+    let (bundle, pid) = (bundle.to_str().unwrap(), target.pid().to_string());
+    let original = target.snapshot();
+    for (args, outcome) in [([bundle].as_slice(), Outcome::Applied), (&["revert", bundle], Outcome::Reverted)] {
+        let args = [args, &["--pid", &pid]].concat();
+        let done = Patient::with_fault(&args, "trace");
+        done.expect(outcome);
+        let stops = done.run.stderr.lines().filter(|line| line.ends_with(" stopped")).count();
+        assert_eq!(stops, THREADS, "{args:?}");
+    }
+    original.assert_same(&target.snapshot());
+}
+
 /// C8: a thread stays in the new function, in code of the patch it has jumped to, in its cold part. When the time is up, or
 /// at once, revert takes the patch out of force and leaves its memory; a later run removes it.
 #[test]

@@ -280,6 +280,7 @@ impl<'a> Borrowed<'a> {
         if let Some(stopped) = &mut self.stopped {
             (stopped.armed, stopped.called) = (true, true);
         }
+        self.target.sent.borrow_mut().insert(self.tid);
         ptrace::set_regs(self.tid, regs).map_err(self.failed("PTRACE_SETREGS"))?;
         ptrace::set_signal_mask(self.tid, ALL_SIGNALS).map_err(self.failed("PTRACE_SETSIGMASK"))
     }

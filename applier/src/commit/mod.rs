@@ -15,7 +15,7 @@ mod quiet;
 mod stacks;
 
 pub use error::CommitError;
-pub use judge::Obstacle;
+pub use judge::{Judge, Obstacle};
 pub use quiet::{Cost, Quiet, Quietness, wait_until_stoppable, when_quiet};
 
 use crate::identify::Target;

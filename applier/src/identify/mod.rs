@@ -25,7 +25,8 @@ pub use modules::Found;
 use preflight::Obstacle;
 use records::Record;
 pub use snapshot::{Snapshot, snapshot, stub_place};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -44,6 +45,8 @@ pub struct Target {
     pub memory: Memory,
     /// A thread that was sent into the stub and did not come back in time. It may make its call at any moment.
     pub astray: Cell<Option<Tid>>,
+    /// The threads that were sent into the stub by this run.
+    pub sent: RefCell<BTreeSet<Tid>>,
 }
 
 impl Target {
@@ -135,7 +138,7 @@ impl Target {
     fn with_memory(process: Process) -> Result<Self, IdentifyError> {
         let pid = process.pid;
         match process.memory() {
-            Ok(memory) => Ok(Self { process, memory, astray: Cell::new(None) }),
+            Ok(memory) => Ok(Self { process, memory, astray: Cell::default(), sent: RefCell::default() }),
             Err(_) if !process.alive() => Err(IdentifyError::NoProcess { pid }),
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {
                 Err(IdentifyError::Obstacle { pid, obstacle: Obstacle::Zombie })
