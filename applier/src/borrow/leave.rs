@@ -36,7 +36,7 @@ pub fn let_go(tid: Tid) {
     // If anything fails here, the thread is gone, or the kernel detaches it when lp-apply ends.
     let signal = match event {
         Ok(Some(Event::Signal(signal))) => signal,
-        Ok(Some(Event::Stop)) => {
+        Ok(Some(Event::Stop | Event::GroupStop)) => {
             if let Some(broken) = ptrace::regs(tid).ok().filter(arch::interrupted_by_stop) {
                 let _ = ptrace::set_regs(tid, &arch::call_again(&broken));
             }
@@ -51,14 +51,14 @@ pub fn let_go(tid: Tid) {
     }
 }
 
-/// Waits for the stop that INTERRUPT asked for; signals that come first are delivered.
-pub(super) fn wait_for_stop(tid: Tid) -> Result<(), BorrowError> {
+/// Waits for the stop that INTERRUPT asked for, or SIGSTOP has brought; signals that come first are delivered.
+pub(super) fn wait_for_stop(tid: Tid) -> Result<Event, BorrowError> {
     let deadline = Instant::now().checked_add(PATIENCE).unwrap_or_else(Instant::now);
     let call = |what| move |source| BorrowError::Call { what, tid, source };
     loop {
         match ptrace::next(tid, deadline).map_err(call("waiting"))? {
             None => return Err(BorrowError::Slow { what: "stop", tid }),
-            Some(Event::Stop) => return Ok(()),
+            Some(stop @ (Event::Stop | Event::GroupStop)) => return Ok(stop),
             Some(Event::Exited) => {
                 return Err(BorrowError::NoThread { pid: tid.0, why: format!("thread {tid} ended") });
             }

@@ -48,12 +48,12 @@ impl Borrowed<'_> {
                     ptrace::interrupt(tid).map_err(self.failed("PTRACE_INTERRUPT"))?;
                     ptrace::cont(tid, 0).map_err(self.failed("PTRACE_CONT"))?;
                 }
-                Event::Stop => {
+                stop @ (Event::Stop | Event::GroupStop) => {
                     let regs = ptrace::regs(tid).map_err(self.failed("PTRACE_GETREGS"))?;
                     match stub::in_stub(&regs, stub) {
                         InStub::Done(result) => return Ok(result),
                         InStub::Before => ptrace::cont_to_syscall(tid).map_err(self.failed("PTRACE_SYSCALL"))?,
-                        InStub::Elsewhere => return Err(BorrowError::Strange { tid, event: Event::Stop }),
+                        InStub::Elsewhere => return Err(BorrowError::Strange { tid, event: stop }),
                     }
                 }
                 // SIGSTOP, which cannot be blocked. It takes effect, and the thread works on for us meanwhile.

@@ -36,7 +36,7 @@ use crate::identify::maps::Maps;
 use crate::identify::seccomp::Call;
 use crate::identify::stub::{INTENT_LEN, StubPlace, encode_intent, stub_up_to_intent};
 use crate::sys::fault::step;
-use crate::sys::ptrace::{self, Regs, Tid};
+use crate::sys::ptrace::{self, Event, Regs, Tid};
 use choice::{Aids, ask_seccomp, can_run_errands, guarded_stack, has_stack_room, sleeps_unguarded};
 use leave::{Held, wait_for_stop};
 use lpb::RunAddr;
@@ -142,7 +142,7 @@ impl<'a> Borrowed<'a> {
         let call = |what| move |source| BorrowError::Call { what, tid, source };
         let mut aids = Aids::new(target, tid).map_err(call("opening the status"))?;
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
-        wait_for_stop(tid)?;
+        let stop = wait_for_stop(tid)?;
         let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
         if !is_64_bit(&live) {
             return Err(no_thread(format!("thread {tid} runs 32-bit code")));
@@ -157,8 +157,7 @@ impl<'a> Borrowed<'a> {
         let mask = ptrace::signal_mask(tid).map_err(call("PTRACE_GETSIGMASK"))?;
         let original = goes_on_with(target, tid, live);
         // One that SIGSTOP holds would set off on an errand only when somebody lets it go on.
-        let errands =
-            !in_call(&live) && !ptrace::in_group_stop(tid) && can_run_errands(target, maps, &live, &mut aids.room);
+        let errands = !in_call(&live) && stop == Event::Stop && can_run_errands(target, maps, &live, &mut aids.room);
         std::mem::forget(held);
         target.memory.with_stopped(Some(tid));
         let stopped = Stopped { live, original, mask, errands, armed: false, called: false, below: None };

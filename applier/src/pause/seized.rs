@@ -161,7 +161,7 @@ impl<'a> Seized<'a> {
             asked.or_else(forgive_gone).map_err(call("PTRACE_CONT", tid))
         };
         match event {
-            Event::Stop => {
+            Event::Stop | Event::GroupStop => {
                 let regs = match ptrace::regs(tid) {
                     Ok(regs) => regs,
                     Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {

@@ -73,8 +73,10 @@ struct RseqConfiguration {
 /// What a thread's stop means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// PTRACE_EVENT_STOP: after INTERRUPT, in a group-stop, or a newborn thread.
+    /// PTRACE_EVENT_STOP: after INTERRUPT, or a newborn thread.
     Stop,
+    /// The same, and SIGSTOP or the like holds it, so that it will not run once it is let go.
+    GroupStop,
     /// At the entry or exit of a system call, after PTRACE_SYSCALL.
     Syscall,
     /// About to get this signal.
@@ -256,20 +258,14 @@ pub fn poll(tid: Tid) -> io::Result<Option<Event>> {
         return Ok(Some(Event::Exited));
     }
     Ok(Some(match (status & 0xff, status >> 8) {
-        (_, EVENT_STOP) => Event::Stop,
+        // Source: ptrace(2) "Group-stop": an interrupt stops with SIGTRAP, a group-stop with its signal.
+        (libc::SIGTRAP, EVENT_STOP) => Event::Stop,
+        (_, EVENT_STOP) => Event::GroupStop,
         (_, EVENT_CLONE) => Event::Clone(Tid(i32::try_from(event_message(tid)?).unwrap_or(0))),
         (_, EVENT_EXEC) => Event::Exec,
         (signal, 0) if signal == libc::SIGTRAP | 0x80 => Event::Syscall,
         (signal, _) => Event::Signal(signal),
     }))
-}
-
-/// Whether SIGSTOP or the like holds the thread, so that it will not run once it is let go: asked while it is in an
-/// [`Event::Stop`]. Source: ptrace(2) "Group-stop": an interrupt stops with SIGTRAP, a group-stop with its signal.
-pub fn in_group_stop(tid: Tid) -> bool {
-    let look = libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    let stop = wait_id(tid, look).ok().flatten().map(|(_, status)| (status & 0xff, status >> 8));
-    stop.is_some_and(|(signal, event)| event == EVENT_STOP && signal != libc::SIGTRAP)
 }
 
 /// waitid(2) for one thread: `(si_code, si_status)`, or `None` if there is nothing to report.
