@@ -7,7 +7,7 @@ use super::elf::{Range, table};
 use super::symbols::names_end;
 use super::{ReadError, Source};
 use flate2::{Decompress, FlushDecompress, Status};
-use lpb::addr::to_usize;
+use lpb::addr::{to_u64, to_usize};
 use lpb::{FileOff, LinkAddr, limits};
 use object::LittleEndian as Le;
 use object::elf;
@@ -119,8 +119,9 @@ fn gabi(raw: &[u8]) -> Option<Vec<u8>> {
         elf::ELFCOMPRESS_ZLIB => zlib(data, size),
         elf::ELFCOMPRESS_ZSTD => {
             let format = CompressionFormat::Zstandard;
-            let packed = CompressedData { format, data, uncompressed_size: size };
-            packed.decompress().ok().filter(|_| size <= limits::AREA_BYTES).map(Cow::into_owned)
+            let packed =
+                (size <= limits::AREA_BYTES).then_some(CompressedData { format, data, uncompressed_size: size })?;
+            packed.decompress().ok().filter(|inflated| to_u64(inflated.len()) == size).map(Cow::into_owned)
         }
         _ => None,
     }
@@ -131,9 +132,13 @@ fn gnu(raw: &[u8]) -> Option<Vec<u8>> {
     zlib(data, u64::from_be_bytes(*size))
 }
 
+/// Most bytes that one byte of a stream can become. Source: zlib.net, "zlib Technical Details", maximum compression factor.
+const ZLIB_FACTOR: u64 = 1032;
+
 /// A stream that ends where its header says: what is cut off would be missed by nobody.
 fn zlib(data: &[u8], size: u64) -> Option<Vec<u8>> {
-    let size = Some(size).filter(|size| *size <= limits::AREA_BYTES).map(to_usize)?;
+    let most = to_u64(data.len()).saturating_mul(ZLIB_FACTOR).min(limits::AREA_BYTES);
+    let size = Some(size).filter(|size| *size <= most).map(to_usize)?;
     let mut inflated = Vec::new();
     inflated.try_reserve_exact(size).ok()?;
     let status = Decompress::new(true).decompress_vec(data, &mut inflated, FlushDecompress::Finish).ok()?;
@@ -152,6 +157,12 @@ mod tests {
             assert_eq!(zlib(&stream, size).is_some(), whole, "{size}");
         }
         assert_eq!(zlib(&stream[..6], 10), None);
+        // A megabyte of zeroes is as small as can be, and is inflated; what no stream can become is not even tried.
+        let mut zeroes = Vec::with_capacity(4096);
+        let mut packer = flate2::Compress::new(flate2::Compression::best(), true);
+        packer.compress_vec(&[0; 1 << 20], &mut zeroes, flate2::FlushCompress::Finish).unwrap();
+        assert_eq!(zlib(&zeroes, 1 << 20).map(|bytes| bytes.len()), Some(1 << 20));
+        assert_eq!(zlib(&zeroes, 1 << 29), None);
         let old = [b"ZLIB".as_slice(), &10_u64.to_be_bytes(), &stream].concat();
         assert_eq!(gnu(&old).as_deref(), Some([b'a'; 10].as_slice()));
         assert_eq!(gnu(&old[..9]), None);
