@@ -49,7 +49,9 @@ pub fn wipe() {
 /// Without a wrap at the edge of the terminal: it could not be written over. Source: ECMA-48, "EL"; DEC's private mode 7.
 fn text(pid: i32, waited: Duration, limit: Duration, what: &str) -> String {
     let what = what.replace(char::is_control, "?");
-    format!("\r\x1b[K\x1b[?7l{pid}: waiting for {} of {} s: {what}\x1b[?7h", waited.as_secs(), limit.as_secs())
+    // A little of it may have gone into earlier steps.
+    let limit = limit.saturating_add(Duration::from_millis(500)).as_secs();
+    format!("\r\x1b[K\x1b[?7l{pid}: waiting for {} of {limit} s: {what}\x1b[?7h", waited.as_secs())
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use super::CommitError;
 use super::stacks::{self, Stacks};
 use crate::identify::Target;
-use crate::identify::maps::Maps;
+use crate::identify::maps::{Mapping, Maps};
 use crate::pause::{Glance, Thread};
 use crate::plan::CodeRange;
 use crate::quiesce::{Busy, MAX_STACKED, Piece, Scan};
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::Tid;
 use lpb::RunAddr;
+use std::collections::BTreeMap;
 
 /// A thread and what it is doing in the way.
 pub type Obstacle = (Tid, Busy);
@@ -19,6 +20,8 @@ pub struct Judge<'a> {
     target: &'a Target,
     /// The stack pointers of all that stand still, ascending. Where a thread was seen before says nothing any more.
     tops: Vec<RunAddr>,
+    /// Where those that slept at the look had theirs.
+    slept: BTreeMap<Tid, RunAddr>,
     stacks: Stacks,
     piece: Piece,
     /// Bytes that may still be read of those that stand still.
@@ -29,7 +32,7 @@ impl<'a> Judge<'a> {
     /// Of the threads of `target`.
     pub fn new(target: &'a Target) -> Self {
         let (stacks, piece) = (Stacks::default(), Piece::default());
-        Self { target, tops: Vec::new(), stacks, piece, budget: MAX_STACKED }
+        Self { target, tops: Vec::new(), slept: BTreeMap::new(), stacks, piece, budget: MAX_STACKED }
     }
 
     /// Judges the sleeping threads without stopping anything. Those that run are not judged.
@@ -41,6 +44,7 @@ impl<'a> Judge<'a> {
             Doing::Running | Doing::Unknown => None,
         };
         let asleep: Vec<_> = glance.threads.iter().filter_map(doing).collect();
+        self.slept = asleep.iter().map(|(tid, _, sp)| (*tid, *sp)).collect();
         let mut tops: Vec<RunAddr> = asleep.iter().map(|(_, _, sp)| *sp).collect();
         tops.sort_unstable();
         let mut budget = MAX_STACKED;
@@ -68,8 +72,11 @@ impl<'a> Judge<'a> {
         if code.is_empty() {
             return Ok(None);
         }
+        if !threads.iter().all(|t| is_older(maps, t, self.slept.get(&t.tid))) {
+            *maps = self.target.maps()?;
+        }
         match self.judge(code, maps, threads) {
-            // A stack may be younger than the list of mappings.
+            // As above.
             Some((_, Busy::Unknown { .. })) => {
                 *maps = self.target.maps()?;
                 Ok(self.judge(code, maps, threads))
@@ -79,7 +86,7 @@ impl<'a> Judge<'a> {
     }
 
     fn judge(&mut self, code: &[CodeRange], maps: &Maps, threads: &[Thread]) -> Option<Obstacle> {
-        let Self { target, tops, stacks, piece, budget } = self;
+        let Self { target, tops, stacks, piece, budget, .. } = self;
         threads.chunks(stacks::BATCH).find_map(|batch| {
             stacks.read_ahead(maps, tops, batch.iter().map(|t| (t.tid, RunAddr(t.regs.rsp))));
             let read = |at: RunAddr, buf: &mut [u8]| stacks.read(target, at, buf);
@@ -89,6 +96,15 @@ impl<'a> Judge<'a> {
             found
         })
     }
+}
+
+/// Whether the stack that a thread is on is certainly older than the list of mappings, which then shows where it ends: the first
+/// stack, a stack of the C library, which ends at the thread's own data, or one that the thread slept on at the look. Another may
+/// have been mapped since, over what was there before.
+fn is_older(maps: &Maps, t: &Thread, slept_at: Option<&RunAddr>) -> bool {
+    let (sp, tls) = (RunAddr(t.regs.rsp), RunAddr(t.regs.fs_base));
+    let own = |m: &Mapping| m.path == "[stack]" || (sp < tls && m.holds(tls));
+    slept_at == Some(&sp) || maps.at(sp).is_some_and(own)
 }
 
 /// What a stopped thread is doing in the way.
@@ -105,5 +121,31 @@ fn add_sorted(list: &mut Vec<RunAddr>, more: impl ExactSizeIterator<Item = RunAd
         list.extend(more);
         // Nearly sorted already, which this sort makes use of.
         list.sort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::ptrace::Regs;
+
+    #[test]
+    fn stacks_that_may_be_younger_than_the_list() {
+        let maps = "10000-20000 rw-p 0 00:00 0\n30000-40000 rw-p 0 00:00 0 [stack]\n";
+        let maps = Maps::parse(maps);
+        for (why, sp, tls, slept_at, want) in [
+            ("a stack of the C library", 0x11000, 0x1f700, None, true),
+            ("its end is not in the list", 0x11000, 0x2f700, None, false),
+            ("above its data: another stack", 0x1f800, 0x1f700, None, false),
+            ("the first stack", 0x31000, 0x9000, None, true),
+            ("a coroutine", 0x11000, 0x9000, None, false),
+            ("a coroutine that slept", 0x11000, 0x9000, Some(0x11000), true),
+            ("it slept on another", 0x11000, 0x9000, Some(0x12000), false),
+            ("not in the list", 0x50000, 0x9000, None, false),
+        ] {
+            let regs = Regs { rsp: sp, fs_base: tls, ..Regs::default() };
+            let thread = Thread { tid: Tid(1), regs, asleep: false };
+            assert_eq!(is_older(&maps, &thread, slept_at.map(RunAddr).as_ref()), want, "{why}");
+        }
     }
 }

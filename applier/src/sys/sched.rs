@@ -69,7 +69,7 @@ impl Drop for Alarm {
 
 /// Source: setitimer(2); zero ends it.
 fn set_timer(period: Duration) -> io::Result<()> {
-    let time = libc::timeval { tv_sec: 0, tv_usec: libc::suseconds_t::from(period.subsec_micros()) };
+    let time = libc::timeval { tv_sec: 0, tv_usec: period.subsec_micros().into() };
     let timer = libc::itimerval { it_interval: time, it_value: time };
     // SAFETY: setitimer(2) reads `timer`, which lives until it returns; the old one is not asked for.
     match unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) } {
