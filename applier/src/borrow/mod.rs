@@ -279,7 +279,11 @@ impl<'a> Borrowed<'a> {
         if let Some(stopped) = &mut self.stopped {
             (stopped.armed, stopped.called) = (true, true);
         }
-        self.target.sent.borrow_mut().insert(self.tid);
+        let mut sent = self.target.sent.borrow_mut();
+        if !sent.contains(&self.tid) {
+            sent.push(self.tid);
+        }
+        drop(sent);
         ptrace::set_regs(self.tid, regs).map_err(self.failed("PTRACE_SETREGS"))?;
         ptrace::set_signal_mask(self.tid, ALL_SIGNALS).map_err(self.failed("PTRACE_SETSIGMASK"))
     }

@@ -10,7 +10,6 @@ use crate::quiesce::{Busy, MAX_STACKED, Piece, Scan};
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::Tid;
 use lpb::RunAddr;
-use std::collections::BTreeMap;
 
 /// A thread and what it is doing in the way.
 pub type Obstacle = (Tid, Busy);
@@ -20,8 +19,8 @@ pub struct Judge<'a> {
     target: &'a Target,
     /// The stack pointers of all that stand still, ascending. Where a thread was seen before says nothing any more.
     tops: Vec<RunAddr>,
-    /// Where those that slept at the look had theirs.
-    slept: BTreeMap<Tid, RunAddr>,
+    /// Where those that slept at the look had theirs, in the order of their numbers.
+    slept: Vec<(Tid, RunAddr)>,
     stacks: Stacks,
     piece: Piece,
     /// Bytes that may still be read of those that stand still.
@@ -32,7 +31,7 @@ impl<'a> Judge<'a> {
     /// Of the threads of `target`.
     pub fn new(target: &'a Target) -> Self {
         let (stacks, piece) = (Stacks::default(), Piece::default());
-        Self { target, tops: Vec::new(), slept: BTreeMap::new(), stacks, piece, budget: MAX_STACKED }
+        Self { target, tops: Vec::new(), slept: Vec::new(), stacks, piece, budget: MAX_STACKED }
     }
 
     /// Judges the sleeping threads without stopping anything. Those that run are not judged.
@@ -72,7 +71,7 @@ impl<'a> Judge<'a> {
         if code.is_empty() {
             return Ok(None);
         }
-        if !threads.iter().all(|t| is_older(maps, t, self.slept.get(&t.tid))) {
+        if !threads.iter().all(|t| is_older(maps, t, self.slept_at(t.tid))) {
             *maps = self.target.maps()?;
         }
         match self.judge(code, maps, threads) {
@@ -83,6 +82,11 @@ impl<'a> Judge<'a> {
             }
             judged => Ok(judged),
         }
+    }
+
+    fn slept_at(&self, tid: Tid) -> Option<RunAddr> {
+        let index = self.slept.binary_search_by_key(&tid, |(tid, _)| *tid).ok()?;
+        self.slept.get(index).map(|(_, sp)| *sp)
     }
 
     fn judge(&mut self, code: &[CodeRange], maps: &Maps, threads: &[Thread]) -> Option<Obstacle> {
@@ -101,10 +105,10 @@ impl<'a> Judge<'a> {
 /// Whether the stack that a thread is on is certainly older than the list of mappings, which then shows where it ends: the first
 /// stack, a stack of the C library, which ends at the thread's own data, or one that the thread slept on at the look. Another may
 /// have been mapped since, over what was there before.
-fn is_older(maps: &Maps, t: &Thread, slept_at: Option<&RunAddr>) -> bool {
+fn is_older(maps: &Maps, t: &Thread, slept_at: Option<RunAddr>) -> bool {
     let (sp, tls) = (RunAddr(t.regs.rsp), RunAddr(t.regs.fs_base));
     let own = |m: &Mapping| m.path == "[stack]" || (sp < tls && m.holds(tls));
-    slept_at == Some(&sp) || maps.at(sp).is_some_and(own)
+    slept_at == Some(sp) || maps.at(sp).is_some_and(own)
 }
 
 /// What a stopped thread is doing in the way.
@@ -145,7 +149,7 @@ mod tests {
         ] {
             let regs = Regs { rsp: sp, fs_base: tls, ..Regs::default() };
             let thread = Thread { tid: Tid(1), regs, asleep: false };
-            assert_eq!(is_older(&maps, &thread, slept_at.map(RunAddr).as_ref()), want, "{why}");
+            assert_eq!(is_older(&maps, &thread, slept_at.map(RunAddr)), want, "{why}");
         }
     }
 }

@@ -26,7 +26,6 @@ use preflight::Obstacle;
 use records::Record;
 pub use snapshot::{Snapshot, snapshot, stub_place};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -46,7 +45,7 @@ pub struct Target {
     /// A thread that was sent into the stub and did not come back in time. It may make its call at any moment.
     pub astray: Cell<Option<Tid>>,
     /// The threads that were sent into the stub by this run.
-    pub sent: RefCell<BTreeSet<Tid>>,
+    pub sent: RefCell<Vec<Tid>>,
 }
 
 impl Target {
