@@ -6,7 +6,7 @@ use crate::identify::Target;
 use crate::identify::maps::{Mapping, Maps};
 use crate::pause::{Glance, Thread};
 use crate::plan::CodeRange;
-use crate::quiesce::{Busy, MAX_STACKED, Piece, Scan};
+use crate::quiesce::{Busy, Extent, MAX_STACKED, Piece, Scan};
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::Tid;
 use lpb::RunAddr;
@@ -17,8 +17,8 @@ pub type Obstacle = (Tid, Busy);
 /// Judges threads by their stacks. Its memory serves from the first look to the end of the stop.
 pub struct Judge<'a> {
     target: &'a Target,
-    /// The stack pointers of all that stand still, ascending. Where a thread was seen before says nothing any more.
-    tops: Vec<RunAddr>,
+    /// The stacks of all that stand still, ascending. Where a thread was seen before says nothing any more.
+    still: Vec<Extent>,
     /// Where those that slept at the look had theirs, in the order of their numbers.
     slept: Vec<(Tid, RunAddr)>,
     stacks: Stacks,
@@ -31,27 +31,27 @@ impl<'a> Judge<'a> {
     /// Of the threads of `target`.
     pub fn new(target: &'a Target) -> Self {
         let (stacks, piece) = (Stacks::default(), Piece::default());
-        Self { target, tops: Vec::new(), slept: Vec::new(), stacks, piece, budget: MAX_STACKED }
+        Self { target, still: Vec::new(), slept: Vec::new(), stacks, piece, budget: MAX_STACKED }
     }
 
     /// Judges the sleeping threads without stopping anything. Those that run are not judged.
     pub fn look(&mut self, code: &[CodeRange], glance: &Glance, maps: &Maps) -> Option<Obstacle> {
         // Where each thread will have its stack, more or less.
-        self.tops.reserve(glance.threads.len());
+        self.still.reserve(glance.threads.len());
         let doing = |(tid, doing): (&Tid, &Doing)| match *doing {
             Doing::Blocked { sp, pc, .. } => Some((*tid, pc, sp)),
             Doing::Running | Doing::Unknown => None,
         };
         let asleep: Vec<_> = glance.threads.iter().filter_map(doing).collect();
         self.slept = asleep.iter().map(|(tid, _, sp)| (*tid, *sp)).collect();
-        let mut tops: Vec<RunAddr> = asleep.iter().map(|(_, _, sp)| *sp).collect();
-        tops.sort_unstable();
+        let mut all: Vec<Extent> = asleep.iter().filter_map(|(_, _, sp)| Extent::of(maps, *sp, None)).collect();
+        all.sort_unstable();
         let mut budget = MAX_STACKED;
         let Self { target, stacks, piece, .. } = self;
         asleep.chunks(stacks::BATCH).find_map(|batch| {
-            stacks.read_ahead(maps, &tops, batch.iter().map(|(tid, _, sp)| (*tid, *sp)));
+            stacks.read_ahead(&all, batch.iter().map(|(tid, _, sp)| (*tid, Extent::of(maps, *sp, None))));
             let read = |at: RunAddr, buf: &mut [u8]| stacks.read(target, at, buf);
-            let mut scan = Scan::new(code, maps, &read, piece).with_tops(&tops).with_budget(budget);
+            let mut scan = Scan::new(code, maps, &read, piece).with_others(&all).with_budget(budget);
             let judged = batch.iter().filter_map(|(tid, pc, sp)| Some((*tid, scan.thread(*pc, *sp, None)?)));
             // A thread may run on between the reads, so a stack that makes no sense says nothing; the stop will tell.
             let found = judged.into_iter().find(|(_, busy)| !matches!(busy, Busy::Unknown { .. }));
@@ -67,13 +67,13 @@ impl<'a> Judge<'a> {
         maps: &mut Maps,
         threads: &[Thread],
     ) -> Result<Option<Obstacle>, CommitError> {
-        add_sorted(&mut self.tops, threads.iter().map(|t| RunAddr(t.regs.rsp)));
         if code.is_empty() {
             return Ok(None);
         }
         if !threads.iter().all(|t| is_older(maps, t, self.slept_at(t.tid))) {
             *maps = self.target.maps()?;
         }
+        add_sorted(&mut self.still, threads.iter().filter_map(|t| extent(maps, t)).collect());
         match self.judge(code, maps, threads) {
             // As above.
             Some((_, Busy::Unknown { .. })) => {
@@ -90,11 +90,11 @@ impl<'a> Judge<'a> {
     }
 
     fn judge(&mut self, code: &[CodeRange], maps: &Maps, threads: &[Thread]) -> Option<Obstacle> {
-        let Self { target, tops, stacks, piece, budget, .. } = self;
+        let Self { target, still, stacks, piece, budget, .. } = self;
         threads.chunks(stacks::BATCH).find_map(|batch| {
-            stacks.read_ahead(maps, tops, batch.iter().map(|t| (t.tid, RunAddr(t.regs.rsp))));
+            stacks.read_ahead(still, batch.iter().map(|t| (t.tid, extent(maps, t))));
             let read = |at: RunAddr, buf: &mut [u8]| stacks.read(target, at, buf);
-            let mut scan = Scan::new(code, maps, &read, piece).with_tops(tops).with_budget(*budget);
+            let mut scan = Scan::new(code, maps, &read, piece).with_others(still).with_budget(*budget);
             let found = batch.iter().find_map(|t| Some((t.tid, judged(&mut scan, t)?)));
             *budget = scan.budget();
             found
@@ -113,14 +113,19 @@ fn is_older(maps: &Maps, t: &Thread, slept_at: Option<RunAddr>) -> bool {
 
 /// What a stopped thread is doing in the way.
 pub fn judged(scan: &mut Scan<'_>, t: &Thread) -> Option<Busy> {
-    scan.thread(RunAddr(t.regs.rip), RunAddr(t.regs.rsp), Some(RunAddr(t.regs.fs_base)))
+    let on_stack = scan.thread(RunAddr(t.regs.rip), RunAddr(t.regs.rsp), Some(RunAddr(t.regs.fs_base)));
+    on_stack.or_else(|| scan.registers(&t.regs.general()))
+}
+
+fn extent(maps: &Maps, t: &Thread) -> Option<Extent> {
+    Extent::of(maps, RunAddr(t.regs.rsp), Some(RunAddr(t.regs.fs_base)))
 }
 
 /// Adds to an ascending list.
-fn add_sorted(list: &mut Vec<RunAddr>, more: impl ExactSizeIterator<Item = RunAddr>) {
-    if more.len() == 1 {
+fn add_sorted(list: &mut Vec<Extent>, more: Vec<Extent>) {
+    if let [one] = more.as_slice() {
         // The one thread that runs, often: it stands still while this is done.
-        more.for_each(|one| list.insert(list.partition_point(|known| *known <= one), one));
+        list.insert(list.partition_point(|known| known <= one), *one);
     } else {
         list.extend(more);
         // Nearly sorted already, which this sort makes use of.

@@ -1,8 +1,7 @@
 //! Stacks of many threads, read at once: a system call for each would take longer than all that is read.
 
 use crate::identify::Target;
-use crate::identify::maps::Maps;
-use crate::quiesce::first_piece;
+use crate::quiesce::{Extent, first_piece};
 use crate::sys::memory::Memory;
 use crate::sys::ptrace::Tid;
 use lpb::RunAddr;
@@ -20,13 +19,8 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    /// Reads the stacks of these threads, by their stack pointers. What cannot be read is left out.
-    pub fn read_ahead(
-        &mut self,
-        maps: &Maps,
-        tops: &[RunAddr],
-        threads: impl ExactSizeIterator<Item = (Tid, RunAddr)>,
-    ) {
+    /// Reads the stacks of these threads, `others` being those of all. What cannot be read is left out.
+    pub fn read_ahead(&mut self, others: &[Extent], threads: impl ExactSizeIterator<Item = (Tid, Option<Extent>)>) {
         self.pieces.clear();
         if threads.len() < 2 {
             return;
@@ -34,9 +28,9 @@ impl Stacks {
         let mut by = None;
         let mut places = Vec::with_capacity(threads.len());
         let mut all = 0_usize;
-        for (tid, sp) in threads {
+        for (tid, stack) in threads {
             by = by.or(Some(tid));
-            let Some(place) = first_piece(maps, tops, sp) else { continue };
+            let Some(place) = stack.and_then(|stack| first_piece(stack, others)) else { continue };
             let end = all.saturating_add(place.end.since(place.start).map_or(0, to_usize));
             self.pieces.push((place.start, all..end));
             places.push(place);

@@ -18,7 +18,7 @@ mod scan;
 mod tests;
 
 pub use parked::parked;
-pub use scan::{MAX_STACKED, Piece, Scan, first_piece};
+pub use scan::{Extent, MAX_STACKED, Piece, Scan, first_piece};
 
 use lpb::RunAddr;
 

@@ -3,7 +3,7 @@
 use super::Busy;
 use super::code::Code;
 use crate::arch::x86_64 as arch;
-use crate::identify::maps::{self, Maps};
+use crate::identify::maps::Maps;
 use crate::plan::CodeRange;
 use lpb::RunAddr;
 use lpb::addr::{to_u64, to_usize};
@@ -31,13 +31,40 @@ impl Default for Piece {
     }
 }
 
+/// A stack in use: from its stack pointer up to its end, as far as its thread can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Extent {
+    /// Its stack pointer.
+    pub sp: RunAddr,
+    /// Behind its last byte.
+    pub end: RunAddr,
+}
+
+impl Extent {
+    /// The stack of `sp`. `tls`: where its thread has its data, if that is known: on the top of the stack that it was born with.
+    pub fn of(maps: &Maps, sp: RunAddr, tls: Option<RunAddr>) -> Option<Self> {
+        let mapping = maps.at(RunAddr(sp.0 & !7)).filter(|m| m.prot & PROT_WRITE != 0)?;
+        // What is mapped behind it, a heap perhaps, may be large.
+        let top = tls.filter(|tls| sp < *tls && mapping.holds(*tls) && mapping.path != "[stack]");
+        Some(Self { sp, end: top.unwrap_or(mapping.end) })
+    }
+
+    /// The part that is left to read if others answer for theirs: up to the first whose own end is no nearer.
+    pub(super) fn part_below(self, others: &[Self]) -> Range<RunAddr> {
+        let above = others.get(others.partition_point(|other| other.sp <= self.sp)..).unwrap_or_default();
+        let mut within = above.iter().take_while(|other| other.sp < self.end);
+        let next = within.find(|other| other.end >= self.end).map_or(self.end, |other| other.sp);
+        RunAddr(self.sp.0 & !7)..RunAddr(next.0 & !7)
+    }
+}
+
 /// The forbidden code, and how to read the process.
 pub struct Scan<'a> {
     code: Code<'a>,
     maps: &'a Maps,
     read: &'a dyn Fn(RunAddr, &mut [u8]) -> bool,
-    /// Stack pointers of all threads, ascending. Where stacks lie in one mapping, each is scanned up to the next.
-    tops: &'a [RunAddr],
+    /// The stacks of all threads, ascending. Where they lie in one mapping, each is scanned up to the next.
+    others: &'a [Extent],
     /// Bytes that may still be read.
     budget: u64,
     piece: &'a mut [u8],
@@ -51,13 +78,13 @@ impl<'a> Scan<'a> {
         read: &'a dyn Fn(RunAddr, &mut [u8]) -> bool,
         piece: &'a mut Piece,
     ) -> Self {
-        Self { code: Code::of(code), maps, read, tops: &[], budget: MAX_STACKED, piece: &mut piece.0 }
+        Self { code: Code::of(code), maps, read, others: &[], budget: MAX_STACKED, piece: &mut piece.0 }
     }
 
-    /// Names the stack pointers of all threads that will be judged, ascending: what lies above the next one is that thread's
-    /// to answer for, so no byte is read twice.
-    pub fn with_tops(mut self, tops: &'a [RunAddr]) -> Self {
-        self.tops = tops;
+    /// Names the stacks of all threads that will be judged, ascending: what lies in the next one is that thread's to answer
+    /// for, so no byte is read twice.
+    pub fn with_others(mut self, others: &'a [Extent]) -> Self {
+        self.others = others;
         self
     }
 
@@ -78,10 +105,11 @@ impl<'a> Scan<'a> {
         if let Some(busy) = self.code.executed_at(pc) {
             return Some(busy);
         }
-        let mut stacks = vec![sp];
+        let Some(first) = Extent::of(self.maps, sp, tls) else { return Some(Busy::Unknown { sp }) };
+        let mut stacks = vec![first];
         let mut next = 0;
-        while let Some(sp) = stacks.get(next).copied() {
-            if let Some(busy) = self.stack(sp, tls, &mut stacks) {
+        while let Some(stack) = stacks.get(next).copied() {
+            if let Some(busy) = self.stack(stack, tls, &mut stacks) {
                 return Some(busy);
             }
             next = next.saturating_add(1);
@@ -89,19 +117,23 @@ impl<'a> Scan<'a> {
         None
     }
 
+    /// Judges what a thread has in its registers: a return address is there alone while `vfork` runs, which keeps it off the stack
+    /// that it shares with the child, and while a context is switched.
+    pub fn registers(&self, words: &[u64]) -> Option<Busy> {
+        let into = |word: &u64| Some((*word, self.code.returned_into(RunAddr(*word))?));
+        let (word, r) = words.iter().find_map(into)?;
+        Some(Busy::Returns { function: r.name.clone(), to: RunAddr(word), depth: 0 })
+    }
+
     /// Whether `sp` points into memory that can be a stack.
     pub fn is_stack(&self, sp: RunAddr) -> bool {
         self.maps.at(sp).is_some_and(|m| m.prot & PROT_WRITE != 0)
     }
 
-    fn stack(&mut self, sp: RunAddr, tls: Option<RunAddr>, stacks: &mut Vec<RunAddr>) -> Option<Busy> {
-        let start = RunAddr(sp.0 & !7);
+    fn stack(&mut self, stack: Extent, tls: Option<RunAddr>, stacks: &mut Vec<Extent>) -> Option<Busy> {
+        let sp = stack.sp;
         let unknown = Some(Busy::Unknown { sp });
-        let Some(mapping) = self.maps.at(start).filter(|m| m.prot & PROT_WRITE != 0) else { return unknown };
-        // What is mapped behind it, a heap perhaps, may be large.
-        let top = tls.filter(|tls| sp < *tls && mapping.holds(*tls) && mapping.path != "[stack]");
-        let end = end_of_stack(mapping, self.tops, sp).min(top.unwrap_or(mapping.end));
-        let mut at = start;
+        let Range { start: mut at, end } = stack.part_below(self.others);
         self.piece.iter_mut().take(CARRIED).for_each(|byte| *byte = 0);
         while at < end {
             let len = to_u64(CHUNK).min(end.since(at).unwrap_or(0));
@@ -112,7 +144,7 @@ impl<'a> Scan<'a> {
                 return unknown;
             }
             let words = self.piece.get(..filled).unwrap_or_default().as_chunks().0;
-            if let Some(busy) = self.words(words, sp, at, stacks) {
+            if let Some(busy) = self.words(words, (sp, tls), at, stacks) {
                 return Some(busy);
             }
             self.piece.copy_within(filled.saturating_sub(CARRIED)..filled, 0);
@@ -122,7 +154,13 @@ impl<'a> Scan<'a> {
     }
 
     /// Judges the words of a stack that was read to `at`, behind those that were judged before.
-    fn words(&self, words: &[[u8; 8]], sp: RunAddr, at: RunAddr, stacks: &mut Vec<RunAddr>) -> Option<Busy> {
+    fn words(
+        &self,
+        words: &[[u8; 8]],
+        (sp, tls): (RunAddr, Option<RunAddr>),
+        at: RunAddr,
+        stacks: &mut Vec<Extent>,
+    ) -> Option<Busy> {
         if !self.code.may_be_told_by(words) {
             return None;
         }
@@ -142,34 +180,30 @@ impl<'a> Scan<'a> {
             if let Some(r) = self.code.passed([before(1), last]) {
                 return Some(Busy::Passed { function: r.name.clone(), place });
             }
-            if !self.follow(arch::signal_frame_rsp([before(3), before(2), before(1), last]), stacks) {
+            let interrupted = arch::signal_frame_rsp([before(3), before(2), before(1), last]);
+            if !interrupted.is_none_or(|sp| self.follow(sp, tls, stacks)) {
                 return Some(Busy::Unknown { sp });
             }
         }
         None
     }
 
-    /// Adds the stack that a signal interrupted, unless a scan on the way covers it anyway. `false`: there are too many.
-    fn follow(&self, interrupted: Option<RunAddr>, stacks: &mut Vec<RunAddr>) -> bool {
-        let Some((sp, mapping)) = interrupted.and_then(|sp| Some((sp, self.maps.at(sp)?))) else { return true };
-        if stacks.iter().any(|known| mapping.holds(*known) && *known <= sp) {
+    /// Adds the stack that a signal interrupted, unless a scan on the way covers it anyway. `false`: it is none, or there are too
+    /// many.
+    fn follow(&self, sp: RunAddr, tls: Option<RunAddr>, stacks: &mut Vec<Extent>) -> bool {
+        // A word that only looks like a signal frame.
+        let Some(interrupted) = Extent::of(self.maps, sp, tls) else { return self.maps.at(sp).is_none() };
+        if stacks.iter().any(|known| known.sp <= interrupted.sp && interrupted.end <= known.end) {
             return true;
         }
-        stacks.push(sp);
+        stacks.push(interrupted);
         stacks.len() <= MAX_STACKS
     }
 }
 
-/// Where the stack of `sp` in this mapping ends: at the next stack pointer of `tops`, which are ascending.
-fn end_of_stack(mapping: &maps::Mapping, tops: &[RunAddr], sp: RunAddr) -> RunAddr {
-    let above = tops.get(tops.partition_point(|top| *top <= sp)).copied();
-    above.map_or(mapping.end, |top| RunAddr(top.0 & !7).min(mapping.end))
-}
-
-/// The piece of the stack of `sp` that [`Scan::thread`] reads first: most stacks have no more.
-pub fn first_piece(maps: &Maps, tops: &[RunAddr], sp: RunAddr) -> Option<Range<RunAddr>> {
-    let start = RunAddr(sp.0 & !7);
-    let mapping = maps.at(start).filter(|m| m.prot & PROT_WRITE != 0)?;
-    let end = start.plus(to_u64(CHUNK))?.min(end_of_stack(mapping, tops, sp));
+/// The piece of a stack that [`Scan::thread`] reads first: most stacks have no more.
+pub fn first_piece(stack: Extent, others: &[Extent]) -> Option<Range<RunAddr>> {
+    let Range { start, end } = stack.part_below(others);
+    let end = start.plus(to_u64(CHUNK))?.min(end);
     (start < end).then_some(start..end)
 }

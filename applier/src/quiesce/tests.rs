@@ -1,6 +1,6 @@
 #![allow(clippy::arithmetic_side_effects, reason = "small numbers of our own")]
 
-use super::{Busy, Piece, Scan};
+use super::{Busy, Extent, Piece, Scan};
 use crate::identify::maps::Maps;
 use crate::plan::CodeRange;
 use lpb::RunAddr;
@@ -138,5 +138,66 @@ fn a_stack_ends_at_the_data_of_its_thread() {
         let found =
             Scan::new(&code, &maps, &read, &mut Piece::default()).thread(RunAddr(1), RunAddr(sp), tls.map(RunAddr));
         assert_eq!(found.is_some(), busy, "{why}");
+    }
+}
+
+/// One function, and a reader of these words: the others are 0.
+fn scan_words(maps: &str, words: &[(u64, u64)], judge: impl Fn(&mut Scan<'_>) -> Option<Busy>) -> Option<Busy> {
+    let code = [CodeRange {
+        name: "f".into(),
+        start: RunAddr(0x5000),
+        end: RunAddr(0x5100),
+        harmless_to: Some(RunAddr(0x5000)),
+        may_end_in_call: false,
+        pushed: None,
+    }];
+    let read = |at: RunAddr, buf: &mut [u8]| {
+        buf.fill(0);
+        for (place, word) in words.iter().copied() {
+            let Some(off) = place.checked_sub(at.0) else { continue };
+            if let Some(part) = buf.get_mut(lpb::addr::to_usize(off)..).and_then(|part| part.get_mut(..8)) {
+                part.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        true
+    };
+    judge(&mut Scan::new(&code, &Maps::parse(maps), &read, &mut Piece::default()))
+}
+
+#[test]
+fn a_return_address_may_be_in_a_register_alone() {
+    for (why, word, busy) in
+        [("of vfork in f", 0x5030, true), ("a pointer to f", 0x5000, false), ("behind it", 0x5100, false)]
+    {
+        let found = scan_words("", &[], |scan| scan.registers(&[0, 7, word]));
+        assert_eq!(found.is_some(), busy, "{why}");
+    }
+}
+
+/// In one mapping, upwards: the alternate stack, the stack that the thread was born with and its data, a coroutine.
+#[test]
+fn a_signal_frame_leads_beyond_the_data_of_the_thread() {
+    let maps = "10000-40000 rw-p 0 00:00 0\n";
+    let (alternate, tls, coroutine) = (0x10f00, 0x20000, 0x30000);
+    let frame = [(alternate + 0x100, coroutine), (alternate + 0x118, 0x002b_0000_0000_0033)];
+    let words = [frame.as_slice(), &[(coroutine + 0x80, 0x5030)]].concat();
+    let thread = |scan: &mut Scan<'_>| scan.thread(RunAddr(1), RunAddr(alternate), Some(RunAddr(tls)));
+    let want = Busy::Returns { function: "f".into(), to: RunAddr(0x5030), depth: 0x80 };
+    assert_eq!(scan_words(maps, &words, thread), Some(want));
+}
+
+/// The stack of one thread is an array in the frame of another one.
+#[test]
+fn a_stack_inside_a_stack_ends_before_the_other_does() {
+    let maps = Maps::parse("10000-40000 rw-p 0 00:00 0\n");
+    let extent = |sp, tls| Extent::of(&maps, RunAddr(sp), Some(RunAddr(tls))).unwrap();
+    let (outer, inner, other) = (extent(0x10000, 0x3f000), extent(0x20000, 0x28000), extent(0x30000, 0x3f000));
+    for (why, others, end) in [
+        ("alone", vec![outer], 0x3f000),
+        ("the inner one answers for a part only", vec![outer, inner], 0x3f000),
+        ("one that reaches as far answers for the rest", vec![outer, inner, other], 0x30000),
+    ] {
+        let part = outer.part_below(&others);
+        assert_eq!(part, RunAddr(0x10000)..RunAddr(end), "{why}");
     }
 }

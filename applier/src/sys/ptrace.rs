@@ -59,6 +59,14 @@ pub struct Regs {
 }
 const _: () = assert!(size_of::<Regs>() == 216);
 
+impl Regs {
+    /// Those that hold whatever a program likes.
+    pub fn general(&self) -> [u64; 15] {
+        let r = self;
+        [r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15]
+    }
+}
+
 /// `struct ptrace_rseq_configuration` of linux/ptrace.h.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
