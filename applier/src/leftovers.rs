@@ -16,7 +16,7 @@
 //!
 //! The lock on the process is held, so no record here belongs to a lp-apply that is alive.
 
-use crate::borrow::Borrowed;
+use crate::borrow::{self, Borrowed};
 use crate::commit::{self, CommitError, Cost, Judge, Obstacle, Quiet, Quietness};
 use crate::identify::maps::Maps;
 use crate::identify::records::{self, Patched, Record, Truth};
@@ -249,7 +249,7 @@ fn all_home(target: &Target, place: &StubPlace) -> Result<bool, Trouble> {
         loop {
             match is_home(target, place, tid, &maps) {
                 Some(true) => break,
-                Some(false) if begun.elapsed() < COURTESY => std::thread::sleep(NAP),
+                Some(false) if begun.elapsed() < COURTESY => borrow::nap(NAP),
                 _ => return Ok(false),
             }
         }

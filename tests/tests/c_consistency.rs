@@ -124,3 +124,18 @@ fn c3_immediate_by_the_authors_word() {
     verdict.expect_saying(Outcome::Blocked, &["slow"]);
     assert_eq!(target.ask("now"), "0", "the old function");
 }
+
+/// C2: where a function is in a vfork, its return address is on no stack.
+#[test]
+fn c2_vfork_inside() {
+    let (built, bundle) = Scenario::of("c2_vfork_inside.c").bundle();
+    let mut target = Target::start(&built.exe);
+    let (bundle, pid) = (bundle.to_str().unwrap(), target.pid().to_string());
+    for _ in 0..turns(8, 100) {
+        lp_apply([bundle, "--pid", &pid, "--wait", "300ms"]).expect(Outcome::Blocked);
+    }
+    assert_eq!(target.ask("end"), "1");
+    lp_apply([bundle, "--pid", &pid]).expect(Outcome::Applied);
+    assert_eq!(target.ask("new"), "2");
+    target.finish();
+}

@@ -4,11 +4,16 @@ use super::{BorrowError, PATIENCE};
 use crate::arch::x86_64 as arch;
 use crate::identify::Target;
 use crate::sys::ptrace::{self, Event, Regs, Tid};
+use crate::sys::sched;
 use lpb::RunAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long a thread that is to be let go may take to stop.
+/// How long threads that are to be let go may take to stop, all together, and how long they are polled for at first.
 const FAREWELL: Duration = Duration::from_millis(200);
+const SOON: Duration = Duration::from_micros(50);
+/// Pause between two looks at those that take longer.
+const LATE_LOOK: Duration = Duration::from_millis(1);
 
 /// Detaches a thread when dropped, stopping it first if it must.
 pub(super) struct Held {
@@ -17,25 +22,78 @@ pub(super) struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let_go(self.tid);
+        let_go([self.tid]);
     }
 }
 
-/// Lets a traced thread go wherever it is, with the signal it was about to get. It has to be stopped for that.
-pub fn let_go(tid: Tid) {
-    let mut event = ptrace::poll(tid);
-    if matches!(event, Ok(None)) && ptrace::interrupt(tid).is_ok() {
-        let deadline = Instant::now().checked_add(FAREWELL).unwrap_or_else(Instant::now);
-        event = ptrace::next(tid, deadline);
+/// Threads that did not stop when they were to be let go: they are in uninterruptible sleep, mostly. When that ends they come to
+/// the stop that they were asked for, and would stand still as long as lp-apply lives.
+static LINGERING: Mutex<Vec<Tid>> = Mutex::new(Vec::new());
+
+/// Lets traced threads go wherever they are, with the signals they were about to get: those that stand still at once. The others
+/// have to stop for that, which they do together.
+pub fn let_go(tids: impl IntoIterator<Item = Tid>) {
+    let mut newborn = Vec::new();
+    let mut left: Vec<Tid> = tids.into_iter().filter(|tid| !release(*tid, &mut newborn)).collect();
+    left.retain(|tid| ptrace::interrupt(*tid).is_ok());
+    let begun = Instant::now();
+    loop {
+        left.append(&mut newborn);
+        left.retain(|tid| !release(*tid, &mut newborn));
+        let waited = begun.elapsed();
+        if left.is_empty() && newborn.is_empty() || waited >= FAREWELL {
+            break;
+        }
+        if waited < SOON {
+            std::thread::yield_now();
+        } else {
+            sched::wait_child(Duration::from_millis(2));
+        }
     }
-    // Born since it was seized, and so ours too.
-    let newborn = match event {
-        Ok(Some(Event::Clone(newborn))) => Some(newborn),
-        _ => None,
-    };
+    if let Ok(mut lingering) = LINGERING.lock() {
+        lingering.extend(left);
+        lingering.extend(newborn);
+    }
+}
+
+/// Lets go of those that could not be let go before and have stopped since. Whether some are left.
+fn let_go_late() -> bool {
+    let Ok(mut lingering) = LINGERING.lock() else { return false };
+    let mut newborn = Vec::new();
+    lingering.retain(|tid| !release(*tid, &mut newborn));
+    lingering.extend(newborn);
+    !lingering.is_empty()
+}
+
+/// Whether a thread is still ours although it was to be let go.
+pub(super) fn lingers(tid: Tid) -> bool {
+    let_go_late() && LINGERING.lock().is_ok_and(|lingering| lingering.contains(&tid))
+}
+
+/// Sleeps between two attempts. Who stops late does not have to wait for the next one.
+pub fn nap(time: Duration) {
+    let begun = Instant::now();
+    loop {
+        let some_left = let_go_late();
+        let left = time.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(if some_left { left.min(LATE_LOOK) } else { left });
+    }
+}
+
+/// Lets a thread go if it stands still. `false`: it does not. Newborns of it are ours too.
+fn release(tid: Tid, newborns: &mut Vec<Tid>) -> bool {
     // If anything fails here, the thread is gone, or the kernel detaches it when lp-apply ends.
-    let signal = match event {
+    let signal = match ptrace::poll(tid) {
+        Ok(None) => return false,
+        Err(_) => return true,
         Ok(Some(Event::Signal(signal))) => signal,
+        Ok(Some(Event::Clone(newborn))) => {
+            newborns.push(newborn);
+            0
+        }
         Ok(Some(Event::Stop | Event::GroupStop)) => {
             if let Some(broken) = ptrace::regs(tid).ok().filter(arch::interrupted_by_stop) {
                 let _ = ptrace::set_regs(tid, &arch::call_again(&broken));
@@ -43,12 +101,9 @@ pub fn let_go(tid: Tid) {
             0
         }
         Ok(Some(_)) => 0,
-        Ok(None) | Err(_) => return,
     };
     let _ = ptrace::detach(tid, signal);
-    if let Some(newborn) = newborn {
-        let_go(newborn);
-    }
+    true
 }
 
 /// Waits for the stop that INTERRUPT asked for, or SIGSTOP has brought; signals that come first are delivered.

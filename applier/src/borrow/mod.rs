@@ -27,7 +27,7 @@ mod live;
 
 pub use choice::{by_reluctance, own_stack};
 pub use error::BorrowError;
-pub use leave::{goes_on_with, let_go};
+pub use leave::{goes_on_with, let_go, nap};
 
 use crate::arch::x86_64::stub::{self, STUB};
 use crate::arch::x86_64::{in_call, is_64_bit};
@@ -131,9 +131,12 @@ impl<'a> Borrowed<'a> {
         maps: &Maps,
         calls: &[Call],
     ) -> Result<Self, BorrowError> {
+        let no_thread = |why| BorrowError::NoThread { pid: target.process.pid, why };
+        if leave::lingers(tid) {
+            return Err(no_thread(format!("thread {tid} is in uninterruptible sleep")));
+        }
         ptrace::seize(tid, false).map_err(|source| BorrowError::Seize { tid, source })?;
         let held = Held { tid };
-        let no_thread = |why| BorrowError::NoThread { pid: target.process.pid, why };
         if !target.process.has_thread(tid) {
             return Err(no_thread(format!("thread {tid} ended")));
         }

@@ -3,6 +3,7 @@
 use super::CommitError;
 use super::judge::{Judge, Obstacle, judged};
 use crate::arch::x86_64::stub;
+use crate::borrow;
 use crate::identify::Target;
 use crate::identify::maps::{self, Maps};
 use crate::identify::stub::StubPlace;
@@ -91,7 +92,7 @@ pub fn when_quiet<T>(
             Ok(Err(obstacle)) => obstacle,
             Err(CommitError::Pause(e)) if e.outcome() == Outcome::Blocked && begun.elapsed() < wait => {
                 progress::waiting(target.process.pid, begun, wait, || e.to_string());
-                std::thread::sleep(nap);
+                borrow::nap(nap);
                 nap = nap.saturating_mul(2).min(LONGEST_NAP);
                 continue;
             }
@@ -103,7 +104,7 @@ pub fn when_quiet<T>(
         }
         let in_the_way = || format!("thread {tid} ({}) {busy}", target.process.thread_name(tid));
         progress::waiting(target.process.pid, begun, wait, in_the_way);
-        std::thread::sleep(nap.min(wait.saturating_sub(waited)));
+        borrow::nap(nap.min(wait.saturating_sub(waited)));
         nap = nap.saturating_mul(2).min(LONGEST_NAP);
     }
 }
@@ -119,7 +120,7 @@ pub fn wait_until_stoppable(target: &Target, wait: Duration) -> Result<Glance, C
         match pause::glance(target) {
             Err(stuck) if begun.elapsed() < wait => {
                 progress::waiting(target.process.pid, begun, wait, || stuck.to_string());
-                std::thread::sleep(LONGEST_NAP);
+                borrow::nap(LONGEST_NAP);
             }
             looked => return Ok(looked?),
         }

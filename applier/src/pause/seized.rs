@@ -81,6 +81,8 @@ impl<'a> Seized<'a> {
             let now = Instant::now();
             if news {
                 moved = now;
+            } else {
+                self.forget_ended(&mut pending);
             }
             if !pending.is_empty() && (now >= deadline || now.saturating_duration_since(moved) > STANDSTILL) {
                 return Err(stuck(self.target, first));
@@ -101,6 +103,13 @@ impl<'a> Seized<'a> {
         }
         *pending = left;
         Ok(news)
+    }
+
+    /// A first thread that ends before the others tells nobody: it neither stops nor is it gone.
+    fn forget_ended(&mut self, pending: &mut Vec<Tid>) {
+        let ended: Vec<Tid> = pending.iter().copied().filter(|tid| self.has_ended(*tid)).collect();
+        pending.retain(|tid| !ended.contains(tid));
+        self.threads.retain(|tid, _| !ended.contains(tid));
     }
 
     /// Seizes the threads of the glance, then others until a look at the list shows no new one.
@@ -193,14 +202,7 @@ impl<'a> Seized<'a> {
 
 impl Drop for Seized<'_> {
     fn drop(&mut self) {
-        let (stopped, others): (Vec<_>, Vec<_>) = self.threads.iter().partition(|(_, seen)| **seen == Seen::Stopped);
-        // Those that stand still first. The others have to stop before they can be let go: they do so together.
-        stopped.into_iter().for_each(|(tid, _)| let_go(*tid));
-        for (tid, _) in &others {
-            // An error means that the thread is gone.
-            let _ = ptrace::interrupt(**tid);
-        }
-        others.into_iter().for_each(|(tid, _)| let_go(*tid));
+        let_go(self.threads.keys().copied());
     }
 }
 

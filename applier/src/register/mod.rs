@@ -162,7 +162,7 @@ fn send(
             return Err(RegisterError::NoThread { pid, journey, why: last, waited });
         }
         progress::waiting(pid, begun, wait, || last);
-        std::thread::sleep(nap.min(wait.saturating_sub(waited)));
+        borrow::nap(nap.min(wait.saturating_sub(waited)));
         nap = nap.saturating_mul(2).min(LONGEST_NAP);
     }
 }
@@ -202,7 +202,7 @@ fn await_done(target: &Target, unwind: &UnwindCode, tid: Tid, journey: Journey) 
         if begun.elapsed() >= PATIENCE || !target.process.alive() {
             return Err(RegisterError::Slow { tid, journey });
         }
-        std::thread::sleep(nap);
+        borrow::nap(nap);
         nap = nap.saturating_mul(2).min(LONGEST_NAP);
     }
     step("unwind-done").map_err(|source| BorrowError::Call { what: "waiting", tid, source }.into())

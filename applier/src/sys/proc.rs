@@ -6,6 +6,7 @@
 use super::memory::{Memory, PageMap};
 use super::ptrace::Tid;
 use lpb::RunAddr;
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -23,7 +24,7 @@ pub struct Process {
     pub pid: i32,
     dir: File,
     /// Prefix of the files that tell of its memory: empty, or a live thread's folder if the first thread has ended.
-    view: String,
+    view: RefCell<String>,
     /// What the lock is on; see [`Process::lock`].
     identity: File,
 }
@@ -42,7 +43,7 @@ impl Process {
                 _ => e,
             })?;
             let identity = pidfd(pid).map_or_else(|| dir.try_clone(), Ok)?;
-            io::Result::Ok(Self { pid, dir, view: String::new(), identity })
+            io::Result::Ok(Self { pid, dir, view: RefCell::default(), identity })
         };
         // Its numbers are not those that ptrace(2) takes from us.
         if fs::read_link("/proc/self").is_ok_and(|own| own != Path::new(&std::process::id().to_string())) {
@@ -54,11 +55,18 @@ impl Process {
             Some(tgid) if tgid != pid => process = open(tgid)?,
             _ => {}
         }
-        if process.ended(Tid(process.pid)) {
-            let live = process.threads()?.into_iter().find(|tid| !process.ended(*tid));
-            process.view = live.map(|tid| format!("task/{tid}/")).unwrap_or_default();
-        }
+        process.choose_view()?;
         Ok(process)
+    }
+
+    /// Looks whether the first thread has ended: then another one shows the memory of the process.
+    pub fn choose_view(&self) -> io::Result<()> {
+        let live = match self.ended(Tid(self.pid)) {
+            true => self.threads()?.into_iter().find(|tid| !self.ended(*tid)),
+            false => None,
+        };
+        self.view.replace(live.map(|tid| format!("task/{tid}/")).unwrap_or_default());
+        Ok(())
     }
 
     fn ended(&self, tid: Tid) -> bool {
@@ -72,7 +80,7 @@ impl Process {
     /// The name of a file, or of the one of a live thread if it tells of the memory of the process.
     fn view(&self, name: &str) -> String {
         let in_view = matches!(name, "maps" | "smaps" | "pagemap" | "mem" | "status" | "limits" | "auxv");
-        if in_view { format!("{}{name}", self.view) } else { name.to_owned() }
+        if in_view { format!("{}{name}", self.view.borrow()) } else { name.to_owned() }
     }
 
     /// Opens one of its files for reading: below the open directory, which is shorter than a path.
@@ -197,8 +205,14 @@ impl Process {
     pub fn shares_memory(&self) -> Option<i32> {
         let pids = fs::read_dir("/proc").ok()?.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
         // A first thread that has ended has no memory, like kernel threads.
-        let id =
-            self.view.trim_end_matches('/').rsplit('/').next().and_then(|tid| tid.parse().ok()).unwrap_or(self.pid);
+        let id = self
+            .view
+            .borrow()
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .and_then(|tid| tid.parse().ok())
+            .unwrap_or(self.pid);
         // Nor has a process that is ending.
         if self.line(&format!("task/{id}/statm")).is_ok_and(|sizes| sizes.starts_with("0 ")) {
             return None;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 use std::{io, mem, ptr};
 
-/// Makes stops of traced threads wake [`wait_child`]: SIGCHLD is blocked and not ignored. SIGTSTP is blocked as well. SIGALRM
-/// does nothing but interrupt, for [`Alarm`].
+/// Makes stops of traced threads wake [`wait_child`]: SIGCHLD is blocked and not ignored. SIGTSTP is blocked as well. The
+/// signal of [`Alarm`] does nothing but interrupt.
 ///
 /// Source: signal(7): a blocked signal stays pending, even if its default action is to be ignored; ptrace(2): the tracer
 /// gets SIGCHLD for stops of its tracees.
@@ -25,10 +25,10 @@ pub fn listen_for_children() -> io::Result<()> {
     let handler = (do_nothing as extern "C" fn(libc::c_int)) as libc::sighandler_t;
     action.sa_sigaction = handler;
     // SAFETY: sigaction(2) reads `action`, which lives until it returns; its handler touches nothing.
-    if unsafe { libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut()) } != 0 {
+    if unsafe { libc::sigaction(alarm_signal(), &raw const action, ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    change_mask(libc::SIG_UNBLOCK, &set_of(libc::SIGALRM))
+    change_mask(libc::SIG_UNBLOCK, &set_of(alarm_signal()))
 }
 
 extern "C" fn do_nothing(_: libc::c_int) {}
@@ -51,31 +51,45 @@ fn set_of(signal: libc::c_int) -> libc::sigset_t {
 
 /// While it lives, a system call that waits is interrupted (EINTR) again and again.
 #[must_use]
-pub struct Alarm(());
+pub struct Alarm {
+    timer: libc::c_int,
+}
 
 impl Alarm {
     /// Interrupts after each `period` of less than a second, from now on.
     pub fn every(period: Duration) -> io::Result<Self> {
-        set_timer(period).map(|()| Self(()))
+        // SAFETY: sigevent is a struct of integers and pointers, for which all zeroes is a valid value.
+        let mut event: libc::sigevent = unsafe { mem::zeroed() };
+        (event.sigev_notify, event.sigev_signo) = (libc::SIGEV_SIGNAL, alarm_signal());
+        let mut timer: libc::c_int = 0;
+        // SAFETY: timer_create(2) reads `event` and writes `timer`, the kernel's number of it; both live until it returns.
+        let made =
+            unsafe { libc::syscall(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) };
+        if made != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let alarm = Self { timer };
+        let time = libc::timespec { tv_sec: 0, tv_nsec: period.subsec_nanos().into() };
+        let times = libc::itimerspec { it_interval: time, it_value: time };
+        let old = ptr::null_mut::<libc::itimerspec>();
+        // SAFETY: timer_settime(2) reads `times`, which lives until it returns; the old ones are not asked for.
+        match unsafe { libc::syscall(libc::SYS_timer_settime, alarm.timer, 0, &raw const times, old) } {
+            0 => Ok(alarm),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        // It can only fail for arguments that are none.
-        let _ = set_timer(Duration::ZERO);
+        // SAFETY: timer_delete(2) takes a number and touches no memory of ours.
+        unsafe { libc::syscall(libc::SYS_timer_delete, self.timer) };
     }
 }
 
-/// Source: setitimer(2); zero ends it.
-fn set_timer(period: Duration) -> io::Result<()> {
-    let time = libc::timeval { tv_sec: 0, tv_usec: period.subsec_micros().into() };
-    let timer = libc::itimerval { it_interval: time, it_value: time };
-    // SAFETY: setitimer(2) reads `timer`, which lives until it returns; the old one is not asked for.
-    match unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+/// One that nobody else uses: an alarm(2) that lp-apply was started with still ends it.
+fn alarm_signal() -> libc::c_int {
+    libc::SIGRTMIN()
 }
 
 /// Sleeps until a traced thread changes state, at most `limit`. It may return early for no reason.
