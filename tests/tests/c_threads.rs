@@ -1,7 +1,8 @@
 //! C. Threads that run, come and go while they are patched: every call is all old or all new, and nobody comes to harm.
 
 use lp_tests::scenario::Scenario;
-use lp_tests::{Board, Outcome, Patient, Target, lp_apply, turns};
+use lp_tests::tools::lp_apply_start;
+use lp_tests::{Board, Outcome, Patient, Target, lp_apply, turns, wait_for};
 use std::process::Command;
 
 // Places on the boards of these programs.
@@ -193,4 +194,48 @@ fn c9_nothing_of_a_thread_is_lost() {
         patient.board.wait_growth(ROUNDS, 2);
         assert_eq!(patient.board.get(ERRORS), 0, "{kind}: wrong in {} rounds", patient.board.get(ROUNDS));
     }
+}
+
+/// The first thread ends while lp-apply waits: the process goes on, and so does lp-apply.
+#[test]
+fn c7_first_thread_leaves_meanwhile() {
+    let (built, bundle) = Scenario::of("c7_leaves.c").bundle();
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    let applying = lp_apply_start([bundle.to_str().unwrap(), "--pid", &pid, "--wait", "60s"]);
+    wait_for("a staged patch", || {
+        let patches = lp_apply(["list", "--pid", &pid]).patches();
+        patches.iter().any(|(_, state)| state == "staged").then_some(())
+    });
+    assert_eq!(target.ask("leave"), "leaving");
+    wait_for("the end of the first thread", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap();
+        stat.contains(") Z ").then_some(())
+    });
+    assert_eq!(target.ask("end"), "1");
+    applying.verdict().expect(Outcome::Applied);
+    assert_eq!(target.ask("new"), "2");
+    lp_apply(["revert", bundle.to_str().unwrap(), "--pid", &pid]).expect(Outcome::Reverted);
+}
+
+/// A thread goes into uninterruptible sleep when it is to be stopped: that attempt fails. The thread does not wait for the next
+/// one that succeeds: for that, another one would have to leave the function.
+#[test]
+fn c7_late_for_a_stop() {
+    let (built, bundle) = Scenario::of("c7_leaves.c").bundle();
+    for _ in 0..50 {
+        let mut target = Target::start_command(Command::new(&built.exe).arg("later"));
+        let (bundle, pid) = (bundle.to_str().unwrap(), target.pid().to_string());
+        assert_eq!(target.ask("watch"), "0");
+        let verdict = lp_apply([bundle, "--pid", &pid, "--wait", "6s"]);
+        // It may be stopped before it knows.
+        if !verdict.is(Outcome::Applied) {
+            verdict.expect(Outcome::Blocked);
+            let took: u32 = target.ask("took").parse().unwrap();
+            assert!((500..4000).contains(&took), "a vfork of 500 ms took {took} ms");
+            target.finish();
+            return;
+        }
+    }
+    panic!("it was always in time");
 }

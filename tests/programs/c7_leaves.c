@@ -1,0 +1,98 @@
+/*
+ * One thread stays in `f`, another one answers. "leave": the first thread ends. With an argument, nobody is in `f` until "watch":
+ * among many threads one waits until it is traced. Then it calls vfork for half a second, and says how long that took; in the
+ * middle of it the other thread goes into `f`.
+ */
+//# flags: -O2 -pthread
+//# option: --replace f=new_f
+#ifdef PATCH
+int new_f(void) { return 2; }
+#else
+#include "board.h"
+#include "talk.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static volatile int stay = 1, enter = 1, leave, took;
+
+REPLACEABLE int f(void)
+{
+    while (stay)
+        usleep(1000);
+    return 1;
+}
+
+static void *call(void *unused)
+{
+    while (!enter)
+        usleep(1000);
+    f();
+    return unused;
+}
+
+static void *sleep_on(void *unused)
+{
+    for (;;)
+        pause();
+    return unused;
+}
+
+static void *watch(void *unused)
+{
+    char text[4096] = "";
+    int status = open("/proc/thread-self/status", O_RDONLY);
+    for (const char *tracer = NULL; !tracer || tracer[11] == '0'; tracer = strstr(text, "TracerPid:\t"))
+        if (pread(status, text, sizeof text - 1, 0) <= 0)
+            abort();
+    int64_t before = now();
+    pid_t child = vfork();
+    if (child == 0) {
+        usleep(200000);
+        enter = 1; /* in the memory of the parent */
+        usleep(300000);
+        _exit(0);
+    }
+    took = (now() - before) / 1000000;
+    waitpid(child, NULL, 0);
+    return unused;
+}
+
+static void *answer(void *worker)
+{
+    pthread_t watcher;
+    while (asked()) {
+        if (!strcmp(question, "leave")) {
+            leave = 1;
+            SAY("leaving");
+        } else if (!strcmp(question, "watch")) {
+            for (int i = 0; i < 200; i++)
+                pthread_create(&watcher, NULL, sleep_on, NULL);
+            SAY("%d", pthread_create(&watcher, NULL, watch, NULL));
+        } else if (!strcmp(question, "took")) {
+            pthread_join(watcher, NULL);
+            SAY("%d", took);
+        } else {
+            stay = 0, enter = 1;
+            pthread_join(*(pthread_t *)worker, NULL);
+            SAY("%d", f());
+        }
+    }
+    _exit(0);
+}
+
+int main(int argc, char **argv)
+{
+    static pthread_t worker;
+    pthread_t talker;
+    (void)argv;
+    enter = argc == 1;
+    if (pthread_create(&worker, NULL, call, NULL) || pthread_create(&talker, NULL, answer, &worker))
+        return 94;
+    ready();
+    while (!leave)
+        usleep(1000);
+    pthread_exit(NULL);
+}
+#endif
