@@ -1,7 +1,7 @@
 /*
- * One thread stays in `f`, another one answers. "leave": the first thread ends. With an argument, nobody is in `f` until "watch":
- * among many threads one waits until it is traced. Then it calls vfork for half a second, and says how long that took; in the
- * middle of it the other thread goes into `f`.
+ * One thread sleeps in `f`, another one answers. "leave": the first thread ends. With an argument, nobody is in `f` until
+ * "watch": among many threads one waits until it is traced. Then it calls vfork for one and a half seconds, and says how long
+ * that took; in the middle of it the other thread goes into `f`.
  */
 //# flags: -O2 -pthread
 //# option: --replace f=new_f
@@ -12,15 +12,17 @@ int new_f(void) { return 2; }
 #include "talk.h"
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+static sem_t end;
 static volatile int stay = 1, enter = 1, leave, took;
 
 REPLACEABLE int f(void)
 {
-    while (stay)
-        usleep(1000);
+    if (stay)
+        sem_wait(&end);
     return 1;
 }
 
@@ -49,9 +51,9 @@ static void *watch(void *unused)
     int64_t before = now();
     pid_t child = vfork();
     if (child == 0) {
-        usleep(200000);
+        usleep(600000);
         enter = 1; /* in the memory of the parent */
-        usleep(300000);
+        usleep(900000);
         _exit(0);
     }
     took = (now() - before) / 1000000;
@@ -75,6 +77,7 @@ static void *answer(void *worker)
             SAY("%d", took);
         } else {
             stay = 0, enter = 1;
+            sem_post(&end);
             pthread_join(*(pthread_t *)worker, NULL);
             SAY("%d", f());
         }
