@@ -45,7 +45,7 @@ OUTCOMES
 EXIT STATUS
     0   every process is as wished        5   blocked: try again
     2   usage                             6   not permitted; the message names the control
-    3   bundle invalid or not trusted     7   failed (rolled back), refused or gone
+    3   bundle invalid or not trusted     7   failed (rolled back), refused or gone; no room for the report
     4   not applicable to the process     8   several processes, different outcomes
    70   a bug of lp-apply
 

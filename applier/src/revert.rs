@@ -6,7 +6,7 @@ use crate::identify::records::{Patched, Record};
 use crate::identify::stub::StubPlace;
 use crate::outcome::{Outcome, Report};
 use crate::trouble::Trouble;
-use crate::{identify, leftovers, report};
+use crate::{commit, identify, leftovers, report};
 use lpb::Consistency;
 
 /// Takes the selected patch out of force in process `pid`.
@@ -26,12 +26,13 @@ fn revert_in(target: &Target, selector: &Selector<'_>, settings: &Settings) -> R
     let pid = target.process.pid;
     let place = identify::stub_place(target, selector.bundle().map(|b| &b.patch), settings.left())?;
     if settings.dry_run {
-        let chosen = choose(leftovers::sound_records(target)?, selector, pid);
-        let would = |p: Patched| {
-            let message = format!("would revert {}: {}", p.life.name, report::changes(&p.life));
-            Report::new(pid, Some(Outcome::Reverted), message)
+        let life = match choose(leftovers::sound_records(target)?, selector, pid) {
+            Ok(patched) => patched.life,
+            Err(report) => return Ok(report),
         };
-        return Ok(chosen.map_or_else(|report| report, would));
+        commit::may_withdraw(target, &life)?;
+        let message = format!("would revert {}: {}", life.name, report::changes(&life));
+        return Ok(Report::new(pid, Some(Outcome::Reverted), message));
     }
     let done = perform(target, &place, selector, settings);
     // Whatever came of it, no injected byte stays; if this fails, the outcome is still the one above.

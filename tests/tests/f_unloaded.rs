@@ -105,7 +105,7 @@ fn f_what_is_no_jump_of_ours_stays() {
     let breakpoint = [0xcc];
     memory.write_all_at(&breakpoint, at).unwrap();
     let before = target.snapshot();
-    for args in [["revert", "--consistency", "immediate"].as_slice(), &["revert"]] {
+    for args in [["revert", "--dry-run"].as_slice(), &["revert", "--consistency", "immediate"], &["revert"]] {
         let refused = lp_apply(args.iter().copied().chain([plugged.for_program.as_str(), "--pid", &pid]));
         refused.expect_saying(Outcome::Refused, &["answer", "has been changed"]);
         before.assert_same(&target.snapshot());

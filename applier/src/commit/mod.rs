@@ -87,6 +87,11 @@ fn know_all(life: &Life, live: &Live) -> Result<(), CommitError> {
     }
 }
 
+/// Whether the patch could be taken out of force, as far as its sites tell while the target runs.
+pub fn may_withdraw(target: &Target, life: &Life) -> Result<(), CommitError> {
+    know_all(life, &look(target, life).1)
+}
+
 /// Takes the patch out of force. The target is stopped. Returns the data that the program has changed since: it is left.
 ///
 /// # Errors
