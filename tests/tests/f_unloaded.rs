@@ -2,7 +2,7 @@
 
 use lp_tests::lab::{Kind, Lab};
 use lp_tests::tools::lp_apply_command;
-use lp_tests::{Outcome, Target, lp_apply, lp_compile};
+use lp_tests::{Outcome, Patient, Target, lp_apply, lp_compile};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -152,6 +152,37 @@ fn f_what_a_dead_run_left_under_a_breakpoint_stays() {
     assert_eq!((byte(), target.ask("answer"), target.ask("call")), (original, "1".into(), "10".into()));
     assert_eq!(states(&target), ["active"]);
     target.finish();
+}
+
+/// lp-apply is killed after each of its steps, then the library is closed: the next runs clean up, and nobody comes to harm.
+#[test]
+fn f_killed_then_unloaded() {
+    let plugged = Plugged::build();
+    for reverting in [false, true] {
+        let all_done = (1..1000).find(|step| {
+            let mut target = plugged.start();
+            let pid = target.pid().to_string();
+            assert_eq!(target.ask("load"), "1");
+            let mut args = vec![plugged.for_both.as_str(), "--pid", &pid];
+            if reverting {
+                lp_apply(&args).expect(Outcome::Applied);
+                args.insert(0, "revert");
+            }
+            let killed = Patient::with_fault(&args, &format!("kill:{step}")).was_killed();
+            assert_eq!(target.ask("unload"), "0");
+            lp_apply([&plugged.for_other, "--pid", &pid]).expect(Outcome::Applied);
+            assert_eq!(target.ask("other"), "6", "{args:?} killed at step {step}");
+            // There may be nothing left of it.
+            lp_apply(["revert", &plugged.for_both, "--pid", &pid]);
+            lp_apply(["revert", &plugged.for_other, "--pid", &pid]).expect(Outcome::Reverted);
+            let answers = ["load", "call", "answer", "other"].map(|question| target.ask(question));
+            assert_eq!(answers, ["1", "10", "1", "5"], "{args:?} killed at step {step}");
+            assert!(states(&target).is_empty());
+            target.finish();
+            !killed
+        });
+        assert!(all_done.is_some_and(|steps| steps > 20), "{all_done:?} steps");
+    }
 }
 
 /// A library that is closed and opened without pause: its own patch finds it or not, and another patch does not mind.

@@ -95,19 +95,20 @@ pub fn may_withdraw(target: &Target, life: &Life) -> Result<(), CommitError> {
 /// Takes the patch out of force. The target is stopped. Returns the data that the program has changed since: it is left.
 ///
 /// # Errors
-/// The patch is in force again then.
+/// Every site is as it was before then.
 pub fn withdraw(target: &Target, life: &mut Life) -> Result<Vec<String>, CommitError> {
     let mut live = look(target, life).1;
     know_all(life, &live)?;
+    let (state, before) = (life.state, live.clone());
+    let gate = life.gate.and_then(|at| target.read(at, 4)).is_some_and(|word| word != [0; 4]);
     write_state(target, life, State::Reverting)?;
     let done = match backward(target, life, &mut live) {
         Ok(left) => write_state(target, life, State::Inactive).map(|()| left),
         failed => failed,
     };
     if done.is_err() {
-        // As above, the other way round.
-        let _ = forward(target, life, &mut look(target, life).1);
-        let _ = write_state(target, life, State::Active);
+        let _ = put_back(target, life, gate, &before);
+        let _ = write_state(target, life, state);
     }
     done
 }
@@ -118,6 +119,17 @@ pub fn settle(target: &Target, life: &mut Life) -> Result<(), CommitError> {
     know_all(life, &live)?;
     write_jumps(target, life, &mut live, |s| &s.new, "settle")?;
     write_state(target, life, State::Active)
+}
+
+/// Undoes a withdrawal that has failed half-way. What was not in force before is not now: its code may not even be mapped.
+fn put_back(target: &Target, life: &Life, gate_open: bool, before: &Live) -> Result<(), CommitError> {
+    if gate_open {
+        write_gate(target, life, 1)?;
+    }
+    let mut live = look(target, life).1;
+    let sites = life.sites.iter().zip(&mut live).zip(before);
+    let mut changed = sites.filter_map(|((s, live), before)| Some((s, live, before.as_ref()?)));
+    changed.try_for_each(|(s, live, before)| write_site(target, s, live, before, "put-back"))
 }
 
 fn forward(target: &Target, life: &Life, live: &mut Live) -> Result<(), CommitError> {

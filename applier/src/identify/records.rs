@@ -122,20 +122,16 @@ fn record(
 /// Compares the sites with what the record says of them.
 pub fn truth(life: &Life, read: &impl Fn(RunAddr, usize) -> Option<Vec<u8>>) -> Truth {
     let live: Vec<_> = life.sites.iter().filter_map(|s| Some((s, read(s.at, s.old.len())?))).collect();
-    match live.len() {
-        // Their library has been unloaded: nothing leads in any more.
-        0 => return Truth::Old,
-        some if some < life.sites.len() => return Truth::Mixed,
-        _ => {}
-    }
+    // What has gone with its library does not lead in, but the patch is not whole without it either.
+    let whole = live.len() == life.sites.len();
     // A byte string may be old and new at once, and gated and new, so each question is asked for itself.
     let all = |question: fn(&Site, &[u8]) -> bool| live.iter().all(|(site, bytes)| question(site, bytes));
     let open = life.gate.map(|at| read(at, 4).is_some_and(|word| word != [0; 4]));
-    if all(|s, bytes| bytes == s.new) && open != Some(false) {
+    if whole && all(|s, bytes| bytes == s.new) && open != Some(false) {
         Truth::New
     } else if all(|s, bytes| bytes == s.old) {
         Truth::Old
-    } else if open == Some(true) && all(|s, bytes| bytes == s.gated || bytes == s.new) {
+    } else if whole && open == Some(true) && all(|s, bytes| bytes == s.gated || bytes == s.new) {
         Truth::Gated { open: true }
     } else if open == Some(false) && all(|s, bytes| bytes == s.gated || bytes == s.old) {
         Truth::Gated { open: false }
@@ -199,6 +195,8 @@ mod tests {
             ("settled, but the gate is shut", 3, 2, 0, Truth::Mixed),
             ("somebody else", 9, 2, 1, Truth::Mixed),
             ("one library is gone", 0, 2, 1, Truth::Mixed),
+            ("one library is gone, and the other site is old", 0, 1, 1, Truth::Old),
+            ("one library is gone, and the gate is shut", 0, 2, 0, Truth::Gated { open: false }),
             ("all are gone", 0, 0, 1, Truth::Old),
         ] {
             let read = |at: RunAddr, len: usize| match at.0 {
