@@ -7,6 +7,7 @@ use crate::identify::records::{self, Patched};
 use crate::identify::{self, Snapshot, Target};
 use crate::leftovers::COURTESY;
 use crate::outcome::{Outcome, Report};
+use crate::patience::Patience;
 use crate::pause::Glance;
 use crate::plan::{self, Plan};
 use crate::trouble::Trouble;
@@ -19,21 +20,23 @@ const ATTEMPTS: usize = 3;
 
 /// Applies `bundle` to process `pid`.
 pub fn apply(bundle: &Bundle<'_>, pid: i32, settings: &Settings) -> Report {
-    match try_apply(bundle, pid, &settings.started()) {
+    match try_apply(bundle, pid, settings) {
         Ok(report) => report,
         Err(trouble) => Report::of(pid, &trouble),
     }
 }
 
 fn try_apply(bundle: &Bundle<'_>, pid: i32, settings: &Settings) -> Result<Report, Trouble> {
-    let target = Target::open(pid, settings.allow_init, settings.left())?;
+    let patience = Patience::of(settings.wait);
+    let target = Target::open(pid, settings.allow_init, patience)?;
+    let job = Job { target: &target, bundle, settings, patience };
     for _ in 1..ATTEMPTS {
-        match attempt(&target, bundle, settings) {
+        match job.attempt() {
             Err(trouble) if is_race(&trouble) => {}
             done => return done.map_err(|trouble| trouble.explained(&target)),
         }
     }
-    attempt(&target, bundle, settings).map_err(|trouble| trouble.explained(&target))
+    job.attempt().map_err(|trouble| trouble.explained(&target))
 }
 
 /// Whether the target changed what the plan was made from, so that a new plan may do.
@@ -45,63 +48,116 @@ fn is_race(trouble: &Trouble) -> bool {
     }
 }
 
-fn attempt(target: &Target, bundle: &Bundle<'_>, settings: &Settings) -> Result<Report, Trouble> {
-    let snapshot = identify::snapshot(target, &bundle.patch, &settings.allow_modules, settings.left())?;
-    let done = match settings.dry_run {
-        true => rehearse(target, bundle, &snapshot, settings),
-        false => {
-            let done = perform(target, bundle, &snapshot, settings);
-            // Whatever came of it, no injected byte stays; if this fails, the outcome is still the one above.
-            let _ = leftovers::tidy(target, &snapshot.stub);
-            done
+/// One bundle for one process.
+struct Job<'a> {
+    target: &'a Target,
+    bundle: &'a Bundle<'a>,
+    settings: &'a Settings,
+    patience: Patience,
+}
+
+impl Job<'_> {
+    fn attempt(&self) -> Result<Report, Trouble> {
+        let Self { target, bundle, settings, patience } = *self;
+        let snapshot = identify::snapshot(target, &bundle.patch, &settings.allow_modules, patience)?;
+        let done = match settings.dry_run {
+            true => self.rehearse(&snapshot),
+            false => {
+                let done = self.perform(&snapshot);
+                // Whatever came of it, no injected byte stays; if this fails, the outcome is still the one above.
+                let _ = leftovers::tidy(target, &snapshot.stub);
+                done
+            }
+        };
+        let mut report = match done {
+            Ok(report) => report,
+            Err(trouble) if is_race(&trouble) => return Err(trouble),
+            Err(trouble) => Report::of(target.process.pid, &trouble.explained(target)),
+        };
+        report::add_strangers(&mut report, &snapshot.strangers);
+        Ok(report)
+    }
+
+    /// Everything short of touching the target.
+    fn rehearse(&self, snapshot: &Snapshot) -> Result<Report, Trouble> {
+        let Self { target, bundle, .. } = *self;
+        let present = leftovers::sound_records(target)?;
+        if let Some(known) = find(&present, bundle) {
+            return Ok(already(target, known));
         }
-    };
-    let mut report = match done {
-        Ok(report) => report,
-        Err(trouble) if is_race(&trouble) => return Err(trouble),
-        Err(trouble) => Report::of(target.process.pid, &trouble.explained(target)),
-    };
-    report::add_strangers(&mut report, &snapshot.strangers);
-    Ok(report)
-}
-
-/// Everything short of touching the target.
-fn rehearse(target: &Target, bundle: &Bundle<'_>, snapshot: &Snapshot, settings: &Settings) -> Result<Report, Trouble> {
-    let present = leftovers::sound_records(target)?;
-    if let Some(known) = find(&present, bundle) {
-        return Ok(already(target, known));
-    }
-    let plan = make_plan(target, bundle, snapshot, &present, settings)?;
-    let message = format!("would apply {}: {}", bundle.patch.name, report::changes(&plan.life));
-    let mut report = Report::new(target.process.pid, Some(Outcome::Applied), message);
-    report::add_plan(&mut report, &plan);
-    Ok(report)
-}
-
-fn perform(target: &Target, bundle: &Bundle<'_>, snapshot: &Snapshot, settings: &Settings) -> Result<Report, Trouble> {
-    let present = leftovers::clear(target, &snapshot.stub, settings.left())?;
-    if let Some(known) = find(&present, bundle) {
-        return Ok(already(target, known));
-    }
-    let mut plan = make_plan(target, bundle, snapshot, &present, settings)?;
-    let seen = commit::wait_until_stoppable(target, settings.left())?;
-    stage::stage(target, &snapshot.stub, &mut plan)?;
-    let mut sent = Vec::new();
-    let registered = register::enter(target, &snapshot.stub, &plan.life, settings.left(), &mut sent);
-    let enforced =
-        registered.map_err(Trouble::from).and_then(|()| enforce(target, snapshot, &mut plan, settings, seen));
-    let cost = enforced.map_err(|first| match unstage(target, snapshot, &mut plan, settings) {
-        Ok(()) => first,
-        Err(second) => Trouble::Twice { first: Box::new(first), second: Box::new(second) },
-    })?;
-    let message = format!("{} is in force: {}", bundle.patch.name, report::changes(&plan.life));
-    let mut report = Report::new(target.process.pid, Some(Outcome::Applied), message);
-    report::add_cost(&mut report, &cost);
-    if settings.verbose {
+        let plan = self.make_plan(snapshot, &present)?;
+        let message = format!("would apply {}: {}", bundle.patch.name, report::changes(&plan.life));
+        let mut report = Report::new(target.process.pid, Some(Outcome::Applied), message);
         report::add_plan(&mut report, &plan);
-        report::add_sent(&mut report, &sent);
+        Ok(report)
     }
-    Ok(report)
+
+    fn perform(&self, snapshot: &Snapshot) -> Result<Report, Trouble> {
+        let Self { target, bundle, settings, patience } = *self;
+        let present = leftovers::clear(target, &snapshot.stub, patience)?;
+        if let Some(known) = find(&present, bundle) {
+            return Ok(already(target, known));
+        }
+        let mut plan = self.make_plan(snapshot, &present)?;
+        let seen = commit::wait_until_stoppable(target, patience)?;
+        stage::stage(target, &snapshot.stub, &mut plan)?;
+        let mut sent = Vec::new();
+        let registered = register::enter(target, &snapshot.stub, &plan.life, patience, &mut sent);
+        let enforced = registered.map_err(Trouble::from).and_then(|()| self.enforce(snapshot, &mut plan, seen));
+        let cost = enforced.map_err(|first| match self.unstage(snapshot, &mut plan) {
+            Ok(()) => first,
+            Err(second) => Trouble::Twice { first: Box::new(first), second: Box::new(second) },
+        })?;
+        let message = format!("{} is in force: {}", bundle.patch.name, report::changes(&plan.life));
+        let mut report = Report::new(target.process.pid, Some(Outcome::Applied), message);
+        report::add_cost(&mut report, &cost);
+        if settings.verbose {
+            report::add_plan(&mut report, &plan);
+            report::add_sent(&mut report, &sent);
+        }
+        Ok(report)
+    }
+
+    fn make_plan(&self, snapshot: &Snapshot, present: &[Patched]) -> Result<Plan, Trouble> {
+        let Self { target, bundle, settings, .. } = *self;
+        let others: Vec<_> = present.iter().filter(|p| p.in_force() || p.word() == "mixed").map(|p| &p.life).collect();
+        let staying: Vec<_> = present.iter().map(|p| &p.life).collect();
+        let read = |at, len| target.read(at, len);
+        let plan = plan::plan(&bundle.patch, bundle.digest, snapshot, &staying, &others, settings.consistency, &read)?;
+        target.has_room(&snapshot.maps, &record::need(&plan.life))?;
+        Ok(plan)
+    }
+
+    /// Removes what was staged. Should a site not be as it was before, the image stays for whom it jumps to.
+    fn unstage(&self, snapshot: &Snapshot, plan: &mut Plan) -> Result<(), Trouble> {
+        let target = self.target;
+        let patience = self.patience.at_least(COURTESY);
+        match records::nothing_leads_in(&plan.life, &|at, len| target.read(at, len)) {
+            true => leftovers::discard(target, &snapshot.stub, &mut plan.life, patience).map(drop),
+            false => Err(Trouble::NotOld),
+        }
+    }
+
+    /// Waits for a quiet moment and puts the staged patch in force.
+    fn enforce(&self, snapshot: &Snapshot, plan: &mut Plan, seen: Glance) -> Result<Cost, Trouble> {
+        let Self { target, settings, patience, .. } = *self;
+        let Plan { life, code, .. } = plan;
+        // The thread that has made the mappings may still be on its way home.
+        code.push(snapshot.stub.code());
+        let when = Quietness { code, scan_memory: settings.scan_memory, patience, seen: Some(seen) };
+        if commit::announce(target, life).is_err() {
+            // As in staging: the interface of debuggers may write where the memory file may not.
+            let thread = Borrowed::take(target, &snapshot.stub, &[])?;
+            commit::announce(target, life)?;
+            thread.give_back()?;
+        }
+        let ((), cost) = commit::when_quiet(target, when, |_| commit::enforce(target, life))?;
+        // The sites say that the patch is in force; should this fail, the next run writes it.
+        let _ = record::set_state(target, life, State::Active, 0);
+        // Nobody is in the stub. The patch is in force: bytes left under it are no reason to say otherwise.
+        let _ = record::remove_stub(target, &snapshot.stub);
+        Ok(cost)
+    }
 }
 
 /// The same patch, already in force.
@@ -112,53 +168,4 @@ fn find<'a>(present: &'a [Patched], bundle: &Bundle<'_>) -> Option<&'a Patched> 
 fn already(target: &Target, known: &Patched) -> Report {
     let message = format!("{} is in force already", known.life.name);
     Report::new(target.process.pid, Some(Outcome::AlreadyApplied), message)
-}
-
-fn make_plan(
-    target: &Target,
-    bundle: &Bundle<'_>,
-    snapshot: &Snapshot,
-    present: &[Patched],
-    settings: &Settings,
-) -> Result<Plan, Trouble> {
-    let others: Vec<_> = present.iter().filter(|p| p.in_force() || p.word() == "mixed").map(|p| &p.life).collect();
-    let staying: Vec<_> = present.iter().map(|p| &p.life).collect();
-    let read = |at, len| target.read(at, len);
-    let plan = plan::plan(&bundle.patch, bundle.digest, snapshot, &staying, &others, settings.consistency, &read)?;
-    target.has_room(&snapshot.maps, &record::need(&plan.life))?;
-    Ok(plan)
-}
-
-/// Removes what was staged. Should a site not be as it was before, the image stays for whom it jumps to.
-fn unstage(target: &Target, snapshot: &Snapshot, plan: &mut Plan, settings: &Settings) -> Result<(), Trouble> {
-    match records::nothing_leads_in(&plan.life, &|at, len| target.read(at, len)) {
-        true => leftovers::discard(target, &snapshot.stub, &mut plan.life, settings.left().max(COURTESY)).map(drop),
-        false => Err(Trouble::NotOld),
-    }
-}
-
-/// Waits for a quiet moment and puts the staged patch in force.
-fn enforce(
-    target: &Target,
-    snapshot: &Snapshot,
-    plan: &mut Plan,
-    settings: &Settings,
-    seen: Glance,
-) -> Result<Cost, Trouble> {
-    let Plan { life, code, .. } = plan;
-    // The thread that has made the mappings may still be on its way home.
-    code.push(snapshot.stub.code());
-    let when = Quietness { code, scan_memory: settings.scan_memory, wait: settings.left(), seen: Some(seen) };
-    if commit::announce(target, life).is_err() {
-        // As in staging: the interface of debuggers may write where the memory file may not.
-        let thread = Borrowed::take(target, &snapshot.stub, &[])?;
-        commit::announce(target, life)?;
-        thread.give_back()?;
-    }
-    let ((), cost) = commit::when_quiet(target, when, |_| commit::enforce(target, life))?;
-    // The sites say that the patch is in force; should this fail, the next run writes it.
-    let _ = record::set_state(target, life, State::Active, 0);
-    // Nobody is in the stub. The patch is in force: bytes left under it are no reason to say otherwise.
-    let _ = record::remove_stub(target, &snapshot.stub);
-    Ok(cost)
 }

@@ -5,7 +5,7 @@ use lpb::life::Life;
 use lpb::{Bundle, Consistency};
 use std::ffi::OsString;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// `--help`.
 pub const HELP: &str = "\
@@ -45,9 +45,10 @@ OUTCOMES
 EXIT STATUS
     0   every process is as wished        5   blocked: try again
     2   usage                             6   not permitted; the message names the control
-    3   bundle invalid or not trusted     7   failed (rolled back), refused or gone; no room for the report
+    3   bundle invalid or not trusted     7   failed (rolled back), refused or gone
     4   not applicable to the process     8   several processes, different outcomes
    70   a bug of lp-apply
+    Also 7 if the report cannot be written; `lp-apply list` tells then.
 
 FILES
     /etc/livepatch/trusted.d/*.pub    if any key is there, only signed bundles may be applied
@@ -76,8 +77,6 @@ pub struct Settings {
     pub dry_run: bool,
     /// How long to wait for quiet moments, in all.
     pub wait: Duration,
-    /// When the waiting ends; see [`Settings::started`].
-    pub until: Option<Instant>,
     /// Overrides the bundle.
     pub consistency: Option<Consistency>,
     /// Search all writable memory for return addresses.
@@ -90,19 +89,6 @@ pub struct Settings {
     pub json: bool,
     /// Show the plan.
     pub verbose: bool,
-}
-
-impl Settings {
-    /// The same for a process whose time begins now.
-    #[must_use]
-    pub fn started(&self) -> Self {
-        Self { until: Instant::now().checked_add(self.wait), ..self.clone() }
-    }
-
-    /// How much of the time is left.
-    pub fn left(&self) -> Duration {
-        self.until.map_or(self.wait, |until| until.saturating_duration_since(Instant::now()))
-    }
 }
 
 /// A parsed command line.
@@ -149,7 +135,6 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, UsageErro
     let mut settings = Settings {
         dry_run: false,
         wait,
-        until: None,
         consistency: None,
         scan_memory: false,
         allow_init: false,
@@ -286,7 +271,6 @@ mod tests {
         let want = Settings {
             dry_run: true,
             wait: Duration::from_millis(500),
-            until: None,
             consistency: Some(Consistency::Immediate),
             scan_memory: true,
             allow_init: false,
@@ -295,11 +279,6 @@ mod tests {
             verbose: true,
         };
         assert_eq!(parsed.settings, want);
-        // Each process has the whole time; its steps share it.
-        let (first, later) = (want.started(), want.started());
-        assert!(first.until <= later.until && first.left() <= want.wait);
-        let over = Settings { until: Some(Instant::now()), ..want };
-        assert_eq!((over.left(), over.started().wait), (Duration::ZERO, over.wait));
         assert_eq!(args("revert fix -p 1").unwrap().command, Command::Revert("fix".into()));
         assert_eq!(args("- -p 1").unwrap().command, Command::Apply("-".into()));
         assert_eq!(args("--help").unwrap().command, Command::Help);

@@ -22,6 +22,7 @@ use crate::identify::maps::Maps;
 use crate::identify::records::{self, Patched, Record, Truth};
 use crate::identify::stub::StubPlace;
 use crate::identify::{IdentifyError, Target};
+use crate::patience::Patience;
 use crate::pause::Thread;
 use crate::plan::CodeRange;
 use crate::quiesce::Busy;
@@ -30,11 +31,11 @@ use crate::register::{self, Sent};
 use crate::sys::ptrace::Tid;
 use crate::trouble::Trouble;
 use lpb::life::{Life, SiteKind, State};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const PROT_READ_EXEC: u32 = 5;
-/// How long a leftover may take to become quiet, and what is left of it when time is up. A thread may stay in its code for ever, and nobody has asked about it; but
-/// often it is only a word on a busy stack that looks like a return address.
+/// How long a leftover may take to become quiet, and to be removed when the time is up. A thread may stay in its code for ever,
+/// and nobody has asked about it; but often it is only a word on a busy stack that looks like a return address.
 pub const COURTESY: Duration = Duration::from_millis(500);
 
 /// Pause between two looks at a thread.
@@ -44,10 +45,10 @@ const NAP: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// If a record is damaged, or something cannot be cleaned up in time.
-pub fn clear(target: &Target, place: &StubPlace, wait: Duration) -> Result<Vec<Patched>, Trouble> {
+pub fn clear(target: &Target, place: &StubPlace, patience: Patience) -> Result<Vec<Patched>, Trouble> {
     if place.before.is_none() {
         // Threads of a dead run may still be on their way into its last call.
-        commit::when_quiet(target, Quietness::of(&[], wait), |quiet| quiet.cancel_calls(place))?;
+        commit::when_quiet(target, Quietness::of(&[], patience), |quiet| quiet.cancel_calls(place))?;
     }
     record::forget_intent(target, place)?;
     let mut staying = Vec::new();
@@ -57,12 +58,12 @@ pub fn clear(target: &Target, place: &StubPlace, wait: Duration) -> Result<Vec<P
             (Truth::New, State::Active)
             | (Truth::Mixed, State::Active | State::Staging | State::Staged | State::Inactive) => staying.push(patched),
             (Truth::New | Truth::Gated { open: true }, _) => {
-                commit::when_quiet(target, Quietness::of(&[], wait), |_| commit::settle(target, life))?;
+                commit::when_quiet(target, Quietness::of(&[], patience), |_| commit::settle(target, life))?;
                 patched.truth = Truth::New;
                 staying.push(patched);
             }
             (Truth::Old, State::Staging | State::Staged) => {
-                match discard(target, place, life, wait) {
+                match discard(target, place, life, patience) {
                     Ok(_) => {}
                     // It does no harm where it is.
                     Err(Trouble::Register(e)) if e.keeps_image() => staying.push(patched),
@@ -70,7 +71,7 @@ pub fn clear(target: &Target, place: &StubPlace, wait: Duration) -> Result<Vec<P
                 }
             }
             (Truth::Old | Truth::Gated { open: false } | Truth::Mixed, _) => {
-                match undo(target, place, life, wait.min(COURTESY)) {
+                match undo(target, place, life, patience.at_most(COURTESY)) {
                     Ok((Undone { kept: None, .. }, _)) => {}
                     Ok(_) => staying.push(Patched { truth: Truth::Old, ..patched }),
                     // Where there is something else than a jump of ours now, nobody has asked to end that.
@@ -128,34 +129,39 @@ pub fn own_code(life: &Life) -> Vec<CodeRange> {
 
 /// Takes a patch out of force, and unmaps it, as soon as no thread is in its code. If one stays there until the time is up,
 /// the patch is out of force all the same, but its image is kept.
-pub fn undo(target: &Target, place: &StubPlace, life: &mut Life, wait: Duration) -> Result<(Undone, Cost), Trouble> {
+pub fn undo(
+    target: &Target,
+    place: &StubPlace,
+    life: &mut Life,
+    patience: Patience,
+) -> Result<(Undone, Cost), Trouble> {
     let code = own_code(life);
-    let done = commit::when_quiet(target, Quietness::of(&code, wait), |quiet| {
+    let done = commit::when_quiet(target, Quietness::of(&code, patience), |quiet| {
         Ok((withdraw(target, life)?, held(quiet, life, &code)?))
     });
     match done {
-        Ok(((left, None), cost)) => Ok((unmap(target, place, life, left, rest_of(wait, cost.waited)), cost)),
+        Ok(((left, None), cost)) => Ok((unmap(target, place, life, left, rest_of(patience)), cost)),
         Ok(((left, Some(busy)), cost)) => Ok((keep(target, busy, left), cost)),
         Err(CommitError::Busy { waited, .. }) => {
-            let (undone, cost) = undo_at_once(target, place, life, rest_of(wait, waited))?;
+            let (undone, cost) = undo_at_once(target, place, life, rest_of(patience))?;
             Ok((undone, Cost { waited, ..cost }))
         }
         Err(e) => Err(e.into()),
     }
 }
 
-/// What is left of the time: something, so that nothing is given up untried.
-fn rest_of(wait: Duration, waited: Duration) -> Duration {
-    wait.saturating_sub(waited).max(COURTESY.min(wait))
+/// What is left, but something unless nobody wanted to wait.
+fn rest_of(patience: Patience) -> Patience {
+    patience.at_least(COURTESY.min(patience.limit()))
 }
 
-/// Takes a patch out of force at once. The image is kept if a thread is in its code. `wait`: for a thread that can tell
-/// the unwinder.
+/// Takes a patch out of force at once. The image is kept if a thread is in its code. `patience`: for a thread that can
+/// tell the unwinder.
 pub fn undo_at_once(
     target: &Target,
     place: &StubPlace,
     life: &mut Life,
-    wait: Duration,
+    patience: Patience,
 ) -> Result<(Undone, Cost), Trouble> {
     let code = own_code(life);
     let ((left, busy), cost) = commit::when_quiet(target, Quietness::any(), |quiet| {
@@ -164,7 +170,7 @@ pub fn undo_at_once(
         Ok((left, if busy.is_some() { busy } else { held(quiet, life, &code)? }))
     })?;
     let undone = match busy {
-        None => unmap(target, place, life, left, wait),
+        None => unmap(target, place, life, left, patience),
         Some(busy) => keep(target, busy, left),
     };
     Ok((undone, cost))
@@ -184,16 +190,16 @@ fn keep(target: &Target, (tid, busy): Obstacle, left: Vec<String>) -> Undone {
 }
 
 /// The patch is out of force; that its memory cannot be unmapped does not change that.
-fn unmap(target: &Target, place: &StubPlace, life: &mut Life, left: Vec<String>, wait: Duration) -> Undone {
-    match discard(target, place, life, wait) {
+fn unmap(target: &Target, place: &StubPlace, life: &mut Life, left: Vec<String>, patience: Patience) -> Undone {
+    match discard(target, place, life, patience) {
         Ok(sent) => Undone { kept: None, left, sent },
         Err(e) => Undone { kept: Some(e.to_string()), left, sent: Vec::new() },
     }
 }
 
 /// Unmaps a patch whose sites are old, once no unwinder knows it any more. Returns the threads that said so.
-pub fn discard(target: &Target, place: &StubPlace, life: &mut Life, wait: Duration) -> Result<Vec<Sent>, Trouble> {
-    let sent = register::leave(target, place, life, wait)?;
+pub fn discard(target: &Target, place: &StubPlace, life: &mut Life, patience: Patience) -> Result<Vec<Sent>, Trouble> {
+    let sent = register::leave(target, place, life, patience)?;
     record::dissolve(target, place, life)?;
     Ok(sent)
 }
@@ -227,7 +233,7 @@ pub fn tidy(target: &Target, place: &StubPlace) -> Result<(), Trouble> {
     if place.before.is_some() && all_home(target, place)? {
         return Ok(remove()?);
     }
-    match commit::when_quiet(target, Quietness::of(&code, COURTESY), |_| remove()) {
+    match commit::when_quiet(target, Quietness::of(&code, Patience::of(COURTESY)), |_| remove()) {
         Err(CommitError::Busy { busy: Busy::Unknown { .. }, .. }) => {
             commit::when_quiet(target, Quietness::any(), |quiet| match quiet.is_clear_of(&code)? {
                 true => remove(),
@@ -242,14 +248,14 @@ pub fn tidy(target: &Target, place: &StubPlace) -> Result<(), Trouble> {
 /// Whether all threads that this run has sent into the stub have left it: nobody else has been there. They are stopped one by
 /// one, and the others not at all.
 fn all_home(target: &Target, place: &StubPlace) -> Result<bool, Trouble> {
-    let begun = Instant::now();
+    let patience = Patience::of(COURTESY);
     let maps = target.maps()?;
     let sent = target.sent.borrow().clone();
     for tid in sent {
         loop {
             match is_home(target, place, tid, &maps) {
                 Some(true) => break,
-                Some(false) if begun.elapsed() < COURTESY => borrow::nap(NAP),
+                Some(false) if !patience.is_over() => borrow::nap(NAP),
                 _ => return Ok(false),
             }
         }

@@ -26,6 +26,7 @@ pub mod commit;
 pub mod identify;
 pub mod leftovers;
 pub mod outcome;
+pub mod patience;
 pub mod pause;
 pub mod plan;
 pub mod progress;
@@ -85,8 +86,8 @@ fn command(args: &Args) -> Output {
         return failure(
             "apply",
             Exit::Failed,
-            &format!("SIGCHLD cannot be blocked: {e}"),
-            "run lp-apply again",
+            &format!("lp-apply's own signals cannot be set up: {e}"),
+            "run lp-apply where sigaction(2) and sigprocmask(2) are allowed",
             args.settings.json,
         );
     }

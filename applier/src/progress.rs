@@ -2,6 +2,7 @@
 //!
 //! Only where it waits, so no thread of a target stands still for it.
 
+use crate::patience::Patience;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -25,12 +26,12 @@ pub fn allow() {
     }
 }
 
-/// Says what process `pid` keeps lp-apply waiting for, since when, and how long that may take.
-pub fn waiting(pid: i32, begun: Instant, limit: Duration, what: impl FnOnce() -> String) {
+/// Says what process `pid` keeps lp-apply waiting for, and how long that may take.
+pub fn waiting(pid: i32, patience: Patience, what: impl FnOnce() -> String) {
     let Ok(mut line) = LINE.lock() else { return };
     let due = line.written.is_none_or(|written| written.elapsed() >= EACH);
-    if line.allowed && due && begun.elapsed() >= FIRST {
-        let text = text(pid, begun.elapsed(), limit, &what());
+    if line.allowed && due && patience.waited() >= FIRST {
+        let text = text(pid, patience.waited(), patience.limit(), &what());
         // Somebody who has closed the terminal misses nothing.
         let _ = std::io::stderr().write_all(text.as_bytes());
         line.written = Some(Instant::now());
@@ -49,9 +50,7 @@ pub fn wipe() {
 /// Without a wrap at the edge of the terminal: it could not be written over. Source: ECMA-48, "EL"; DEC's private mode 7.
 fn text(pid: i32, waited: Duration, limit: Duration, what: &str) -> String {
     let what = what.replace(char::is_control, "?");
-    // A little of it may have gone into earlier steps.
-    let limit = limit.saturating_add(Duration::from_millis(500)).as_secs();
-    format!("\r\x1b[K\x1b[?7l{pid}: waiting for {} of {limit} s: {what}\x1b[?7h", waited.as_secs())
+    format!("\r\x1b[K\x1b[?7l{pid}: waiting for {} of {} s: {what}\x1b[?7h", waited.as_secs(), limit.as_secs())
 }
 
 #[cfg(test)]

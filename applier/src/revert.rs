@@ -5,26 +5,33 @@ use crate::identify::Target;
 use crate::identify::records::{Patched, Record};
 use crate::identify::stub::StubPlace;
 use crate::outcome::{Outcome, Report};
+use crate::patience::Patience;
 use crate::trouble::Trouble;
 use crate::{commit, identify, leftovers, report};
 use lpb::Consistency;
 
 /// Takes the selected patch out of force in process `pid`.
 pub fn revert(selector: &Selector<'_>, pid: i32, settings: &Settings) -> Report {
-    match try_revert(selector, pid, &settings.started()) {
+    match try_revert(selector, pid, settings) {
         Ok(report) => report,
         Err(trouble) => Report::of(pid, &trouble),
     }
 }
 
 fn try_revert(selector: &Selector<'_>, pid: i32, settings: &Settings) -> Result<Report, Trouble> {
-    let target = Target::open(pid, settings.allow_init, settings.left())?;
-    revert_in(&target, selector, settings).map_err(|trouble| trouble.explained(&target))
+    let patience = Patience::of(settings.wait);
+    let target = Target::open(pid, settings.allow_init, patience)?;
+    revert_in(&target, selector, settings, patience).map_err(|trouble| trouble.explained(&target))
 }
 
-fn revert_in(target: &Target, selector: &Selector<'_>, settings: &Settings) -> Result<Report, Trouble> {
+fn revert_in(
+    target: &Target,
+    selector: &Selector<'_>,
+    settings: &Settings,
+    patience: Patience,
+) -> Result<Report, Trouble> {
     let pid = target.process.pid;
-    let place = identify::stub_place(target, selector.bundle().map(|b| &b.patch), settings.left())?;
+    let place = identify::stub_place(target, selector.bundle().map(|b| &b.patch), patience)?;
     if settings.dry_run {
         let life = match choose(leftovers::sound_records(target)?, selector, pid) {
             Ok(patched) => patched.life,
@@ -34,7 +41,7 @@ fn revert_in(target: &Target, selector: &Selector<'_>, settings: &Settings) -> R
         let message = format!("would revert {}: {}", life.name, report::changes(&life));
         return Ok(Report::new(pid, Some(Outcome::Reverted), message));
     }
-    let done = perform(target, &place, selector, settings);
+    let done = perform(target, &place, selector, settings, patience);
     // Whatever came of it, no injected byte stays; if this fails, the outcome is still the one above.
     let _ = leftovers::tidy(target, &place);
     done
@@ -45,15 +52,16 @@ fn perform(
     place: &StubPlace,
     selector: &Selector<'_>,
     settings: &Settings,
+    patience: Patience,
 ) -> Result<Report, Trouble> {
     let pid = target.process.pid;
-    let mut life = match choose(leftovers::clear(target, place, settings.left())?, selector, pid) {
+    let mut life = match choose(leftovers::clear(target, place, patience)?, selector, pid) {
         Ok(patched) => patched.life,
         Err(report) => return Ok(report),
     };
     let (undone, cost) = match settings.consistency {
-        Some(Consistency::Immediate) => leftovers::undo_at_once(target, place, &mut life, settings.left())?,
-        _ => leftovers::undo(target, place, &mut life, settings.left())?,
+        Some(Consistency::Immediate) => leftovers::undo_at_once(target, place, &mut life, patience)?,
+        _ => leftovers::undo(target, place, &mut life, patience)?,
     };
     let mut message = format!("{} is no longer in force", life.name);
     if let Some(why) = &undone.kept {

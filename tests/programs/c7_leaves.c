@@ -1,7 +1,8 @@
 /*
  * One thread sleeps in `f`, another one answers. "leave": the first thread ends. With an argument, nobody is in `f` until
- * "watch": among many threads one waits until it is traced. Then it calls vfork for one and a half seconds, and says how long
- * that took; in the middle of it the other thread goes into `f`.
+ * "watch N": among many threads N wait until they are traced. Then they call vfork for one and a half seconds; in the middle of
+ * it the other thread goes into `f`. One more thread notes the largest gap between two looks at the clock. "late": how many
+ * have called vfork, how long the longest took and the gap, in milliseconds.
  */
 //# flags: -O2 -pthread
 //# option: --replace f=new_f
@@ -17,7 +18,7 @@ int new_f(void) { return 2; }
 #include <unistd.h>
 
 static sem_t end;
-static volatile int stay = 1, enter = 1, leave, took;
+static volatile int stay = 1, enter = 1, leave, late, back, took, gap;
 
 REPLACEABLE int f(void)
 {
@@ -49,6 +50,7 @@ static void *watch(void *unused)
         if (pread(status, text, sizeof text - 1, 0) <= 0)
             abort();
     int64_t before = now();
+    __sync_fetch_and_add(&late, 1);
     pid_t child = vfork();
     if (child == 0) {
         usleep(600000);
@@ -56,25 +58,42 @@ static void *watch(void *unused)
         usleep(900000);
         _exit(0);
     }
-    took = (now() - before) / 1000000;
+    int ms = (now() - before) / 1000000;
+    if (ms > took)
+        took = ms;
+    __sync_fetch_and_add(&back, 1);
     waitpid(child, NULL, 0);
+    return unused;
+}
+
+static void *look_at_the_clock(void *unused)
+{
+    for (int64_t last = now();;) {
+        int64_t t = now();
+        if ((t - last) / 1000000 > gap)
+            gap = (t - last) / 1000000;
+        last = t;
+    }
     return unused;
 }
 
 static void *answer(void *worker)
 {
-    pthread_t watcher;
+    pthread_t thread;
     while (asked()) {
         if (!strcmp(question, "leave")) {
             leave = 1;
             SAY("leaving");
-        } else if (!strcmp(question, "watch")) {
+        } else if (!strncmp(question, "watch ", 6)) {
             for (int i = 0; i < 200; i++)
-                pthread_create(&watcher, NULL, sleep_on, NULL);
-            SAY("%d", pthread_create(&watcher, NULL, watch, NULL));
-        } else if (!strcmp(question, "took")) {
-            pthread_join(watcher, NULL);
-            SAY("%d", took);
+                pthread_create(&thread, NULL, sleep_on, NULL);
+            for (int i = 0; i < atoi(question + 6); i++)
+                pthread_create(&thread, NULL, watch, NULL);
+            SAY("%d", pthread_create(&thread, NULL, look_at_the_clock, NULL));
+        } else if (!strcmp(question, "late")) {
+            while (back < late)
+                usleep(1000);
+            SAY("%d %d %d", late, took, gap);
         } else {
             stay = 0, enter = 1;
             sem_post(&end);

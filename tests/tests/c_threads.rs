@@ -222,20 +222,35 @@ fn c7_first_thread_leaves_meanwhile() {
 /// one that succeeds: for that, another one would have to leave the function.
 #[test]
 fn c7_late_for_a_stop() {
+    let [_, took, _] = late_for_a_stop(1, 1, "8s");
+    assert!((1500..5000).contains(&took), "a vfork of 1,500 ms took {took} ms");
+}
+
+/// The same with many: those that do not sleep go on at once, and do not wait for each of them in turn.
+#[test]
+fn c7_many_late_for_a_stop() {
+    let [late, _, gap] = late_for_a_stop(60, 8, "0");
+    assert!(gap < 1000, "a thread stood still for {gap} ms beside {late} in vfork");
+}
+
+/// Applies until `enough` of `watchers` threads are late for its stop. How many were, how long the longest vfork took, and the
+/// largest gap of a thread that computes, in ms.
+fn late_for_a_stop(watchers: usize, enough: u32, wait: &str) -> [u32; 3] {
     let (built, bundle) = Scenario::of("c7_leaves.c").bundle();
     for _ in 0..50 {
         let mut target = Target::start_command(Command::new(&built.exe).arg("later"));
         let (bundle, pid) = (bundle.to_str().unwrap(), target.pid().to_string());
-        assert_eq!(target.ask("watch"), "0");
-        let verdict = lp_apply([bundle, "--pid", &pid, "--wait", "8s"]);
-        // It may be stopped before it knows.
-        if !verdict.is(Outcome::Applied) {
+        assert_eq!(target.ask(&format!("watch {watchers}")), "0");
+        let verdict = lp_apply([bundle, "--pid", &pid, "--wait", wait]);
+        let answer = target.ask("late");
+        println!("{answer}: {}", verdict.message());
+        let numbers: Vec<u32> = answer.split(' ').map(|number| number.parse().unwrap()).collect();
+        // They may be stopped before they know.
+        if numbers[0] >= enough {
             verdict.expect(Outcome::Blocked);
-            let took: u32 = target.ask("took").parse().unwrap();
-            assert!((1500..5000).contains(&took), "a vfork of 1,500 ms took {took} ms");
             target.finish();
-            return;
+            return numbers.try_into().unwrap();
         }
     }
-    panic!("it was always in time");
+    panic!("they were always in time");
 }

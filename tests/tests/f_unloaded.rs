@@ -1,8 +1,8 @@
 //! F. Life: patches of a library that the program closes.
 
 use lp_tests::lab::{Kind, Lab};
-use lp_tests::tools::lp_apply_command;
 use lp_tests::{Outcome, Patient, Target, lp_apply, lp_compile};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -52,6 +52,33 @@ fn states(target: &Target) -> Vec<String> {
     patches.into_iter().map(|(_, state)| state).collect()
 }
 
+/// The first byte of the program's `answer`.
+struct Entry {
+    memory: File,
+    at: u64,
+}
+
+impl Entry {
+    fn of_answer(target: &mut Target) -> Self {
+        let memory = format!("/proc/{}/mem", target.pid());
+        let memory = File::options().read(true).write(true).open(memory).unwrap();
+        Self { memory, at: u64::from_str_radix(target.ask("where").trim_start_matches("0x"), 16).unwrap() }
+    }
+
+    fn byte(&self) -> u8 {
+        let mut byte = [0];
+        self.memory.read_exact_at(&mut byte, self.at).unwrap();
+        byte[0]
+    }
+
+    fn set(&self, byte: u8) {
+        self.memory.write_all_at(&[byte], self.at).unwrap();
+    }
+}
+
+/// `int3`, as a debugger sets it.
+const BREAKPOINT: u8 = 0xcc;
+
 #[test]
 fn f_library_goes_and_its_patch_with_it() {
     let plugged = Plugged::build();
@@ -98,19 +125,16 @@ fn f_what_is_no_jump_of_ours_stays() {
     let mut target = plugged.start();
     let pid = target.pid().to_string();
     lp_apply([&plugged.for_program, "--pid", &pid]).expect(Outcome::Applied);
-    let at = u64::from_str_radix(target.ask("where").trim_start_matches("0x"), 16).unwrap();
-    let memory = std::fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).unwrap();
-    let mut jump = [0; 1];
-    memory.read_exact_at(&mut jump, at).unwrap();
-    let breakpoint = [0xcc];
-    memory.write_all_at(&breakpoint, at).unwrap();
+    let entry = Entry::of_answer(&mut target);
+    let jump = entry.byte();
+    entry.set(BREAKPOINT);
     let before = target.snapshot();
     for args in [["revert", "--dry-run"].as_slice(), &["revert", "--consistency", "immediate"], &["revert"]] {
         let refused = lp_apply(args.iter().copied().chain([plugged.for_program.as_str(), "--pid", &pid]));
         refused.expect_saying(Outcome::Refused, &["answer", "has been changed"]);
         before.assert_same(&target.snapshot());
     }
-    memory.write_all_at(&jump, at).unwrap();
+    entry.set(jump);
     assert_eq!(target.ask("answer"), "2");
     lp_apply(["revert", &plugged.for_program, "--pid", &pid]).expect(Outcome::Reverted);
     assert_eq!(target.ask("answer"), "1");
@@ -124,32 +148,25 @@ fn f_what_a_dead_run_left_under_a_breakpoint_stays() {
     let mut target = plugged.start();
     let pid = target.pid().to_string();
     assert_eq!(target.ask("load"), "1");
-    let at = u64::from_str_radix(target.ask("where").trim_start_matches("0x"), 16).unwrap();
-    let memory = std::fs::OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).unwrap();
-    let byte = || {
-        let mut byte = [0; 1];
-        memory.read_exact_at(&mut byte, at).unwrap();
-        byte
-    };
-    let (original, breakpoint) = (byte(), [0xcc]);
+    let entry = Entry::of_answer(&mut target);
+    let original = entry.byte();
+    let args = [plugged.for_both.as_str(), "--pid", &pid];
     // Killed after one step more each time, until the first jump leads to its gate.
     let jump = (1..1000).find_map(|step| {
-        let mut command = lp_apply_command();
-        command.args([&plugged.for_both, "--pid", &pid]).env("LP_FAULT", format!("kill:{step}"));
-        assert!(!command.status().unwrap().success(), "it was to be killed at step {step}");
-        Some(byte()).filter(|byte| *byte != original)
+        let killed = Patient::with_fault(&args, &format!("kill:{step}")).was_killed();
+        assert!(killed, "it was to be killed at step {step}");
+        Some(entry.byte()).filter(|byte| *byte != original)
     });
-    let jump = jump.unwrap();
-    memory.write_all_at(&breakpoint, at).unwrap();
+    entry.set(BREAKPOINT);
     assert_eq!(states(&target), ["mixed"]);
     lp_apply([&plugged.for_other, "--pid", &pid]).expect(Outcome::Applied);
-    assert_eq!((target.ask("other"), byte()), ("6".into(), breakpoint));
+    assert_eq!((target.ask("other"), entry.byte()), ("6".into(), BREAKPOINT));
     let revert = ["revert", &plugged.for_both, "--pid", &pid];
     lp_apply(revert).expect_saying(Outcome::Refused, &["answer", "has been changed"]);
-    assert_eq!(byte(), breakpoint);
-    memory.write_all_at(&jump, at).unwrap();
+    assert_eq!(entry.byte(), BREAKPOINT);
+    entry.set(jump.unwrap());
     lp_apply(revert).expect(Outcome::NotApplied);
-    assert_eq!((byte(), target.ask("answer"), target.ask("call")), (original, "1".into(), "10".into()));
+    assert_eq!((entry.byte(), target.ask("answer"), target.ask("call")), (original, "1".into(), "10".into()));
     assert_eq!(states(&target), ["active"]);
     target.finish();
 }
@@ -172,8 +189,8 @@ fn f_killed_then_unloaded() {
             assert_eq!(target.ask("unload"), "0");
             lp_apply([&plugged.for_other, "--pid", &pid]).expect(Outcome::Applied);
             assert_eq!(target.ask("other"), "6", "{args:?} killed at step {step}");
-            // There may be nothing left of it.
-            lp_apply(["revert", &plugged.for_both, "--pid", &pid]);
+            let reverted = lp_apply(["revert", &plugged.for_both, "--pid", &pid]);
+            assert!(reverted.is(Outcome::Reverted) || reverted.is(Outcome::NotApplied), "{}", reverted.message());
             lp_apply(["revert", &plugged.for_other, "--pid", &pid]).expect(Outcome::Reverted);
             let answers = ["load", "call", "answer", "other"].map(|question| target.ask(question));
             assert_eq!(answers, ["1", "10", "1", "5"], "{args:?} killed at step {step}");

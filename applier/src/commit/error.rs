@@ -99,7 +99,9 @@ impl Verdict for CommitError {
             }
             Self::Disowned => "wait until the other one is done, then run the command again".into(),
             Self::Changed { .. } => {
-                "end what else changes the program (debugger, uprobe), then run the command again".into()
+                "end what else changes the program (debugger, uprobe), then run the command again; if another library is \
+                 mapped there now, the patch stays until the process ends"
+                    .into()
             }
             Self::Bound { .. } => {
                 "run the command again: the program has just called the function for the first time".into()

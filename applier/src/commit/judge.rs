@@ -3,7 +3,7 @@
 use super::CommitError;
 use super::stacks::{self, Stacks};
 use crate::identify::Target;
-use crate::identify::maps::{Mapping, Maps};
+use crate::identify::maps::Maps;
 use crate::pause::{Glance, Thread};
 use crate::plan::CodeRange;
 use crate::quiesce::{Busy, Extent, MAX_STACKED, Piece, Scan};
@@ -106,9 +106,9 @@ impl<'a> Judge<'a> {
 /// stack, a stack of the C library, which ends at the thread's own data, or one that the thread slept on at the look. Another may
 /// have been mapped since, over what was there before.
 fn is_older(maps: &Maps, t: &Thread, slept_at: Option<RunAddr>) -> bool {
-    let (sp, tls) = (RunAddr(t.regs.rsp), RunAddr(t.regs.fs_base));
-    let own = |m: &Mapping| m.path == "[stack]" || (sp < tls && m.holds(tls));
-    slept_at == Some(sp) || maps.at(sp).is_some_and(own)
+    let sp = RunAddr(t.regs.rsp);
+    let ends_at_its_data = || extent(maps, t).is_some_and(|stack| stack.end.0 == t.regs.fs_base);
+    slept_at == Some(sp) || maps.at(sp).is_some_and(|m| m.path == "[stack]") || ends_at_its_data()
 }
 
 /// What a stopped thread is doing in the way.

@@ -173,7 +173,8 @@ fn write_jumps(
     jumps.try_for_each(|(s, live)| write_site(target, s, live, bytes(s), name))
 }
 
-/// Writes what differs, if anything is there, so that bytes that stay are never written: a jump across a page boundary differs in one page only.
+/// Writes what differs, if anything is there, so that bytes that stay are never written: a jump across a page boundary differs
+/// in one page only.
 fn write_site(
     target: &Target,
     s: &Site,

@@ -8,6 +8,7 @@ use crate::identify::Target;
 use crate::identify::maps::{self, Maps};
 use crate::identify::stub::StubPlace;
 use crate::outcome::{Outcome, Verdict};
+use crate::patience::Patience;
 use crate::pause::{self, Glance, PauseError, Paused};
 use crate::plan::CodeRange;
 use crate::progress;
@@ -30,20 +31,20 @@ pub struct Quietness<'a> {
     /// Whether memory outside the stacks counts too.
     pub scan_memory: bool,
     /// How long to wait.
-    pub wait: Duration,
+    pub patience: Patience,
     /// What was seen of the threads just before, if anything.
     pub seen: Option<Glance>,
 }
 
 impl<'a> Quietness<'a> {
     /// By the stacks of the threads alone.
-    pub fn of(code: &'a [CodeRange], wait: Duration) -> Self {
-        Self { code, scan_memory: false, wait, seen: None }
+    pub fn of(code: &'a [CodeRange], patience: Patience) -> Self {
+        Self { code, scan_memory: false, patience, seen: None }
     }
 
     /// Any moment will do.
     pub fn any() -> Self {
-        Self::of(&[], Duration::ZERO)
+        Self::of(&[], Patience::of(Duration::ZERO))
     }
 }
 
@@ -75,7 +76,7 @@ pub struct Quiet<'a> {
 /// If no such moment came in time, or `change` failed; all threads go on in any case.
 pub fn when_quiet<T>(
     target: &Target,
-    Quietness { code, scan_memory, wait, mut seen }: Quietness<'_>,
+    Quietness { code, scan_memory, patience, mut seen }: Quietness<'_>,
     mut change: impl FnMut(&Quiet<'_>) -> Result<T, CommitError>,
 ) -> Result<(T, Cost), CommitError> {
     let begun = Instant::now();
@@ -90,21 +91,21 @@ pub fn when_quiet<T>(
                 return done.map(|value| (value, Cost { stopped, waited, threads, scanned }));
             }
             Ok(Err(obstacle)) => obstacle,
-            Err(CommitError::Pause(e)) if e.outcome() == Outcome::Blocked && begun.elapsed() < wait => {
-                progress::waiting(target.process.pid, begun, wait, || e.to_string());
-                borrow::nap(nap);
+            Err(CommitError::Pause(e)) if e.outcome() == Outcome::Blocked && !patience.is_over() => {
+                progress::waiting(target.process.pid, patience, || e.to_string());
+                borrow::nap(nap.min(patience.left()));
                 nap = nap.saturating_mul(2).min(LONGEST_NAP);
                 continue;
             }
             Err(e) => return Err(e),
         };
-        let waited = begun.elapsed();
-        if waited >= wait {
+        if patience.is_over() {
+            let waited = begun.elapsed();
             return Err(CommitError::Busy { tid, name: target.process.thread_name(tid), busy, waited });
         }
         let in_the_way = || format!("thread {tid} ({}) {busy}", target.process.thread_name(tid));
-        progress::waiting(target.process.pid, begun, wait, in_the_way);
-        borrow::nap(nap.min(wait.saturating_sub(waited)));
+        progress::waiting(target.process.pid, patience, in_the_way);
+        borrow::nap(nap.min(patience.left()));
         nap = nap.saturating_mul(2).min(LONGEST_NAP);
     }
 }
@@ -114,13 +115,12 @@ pub fn when_quiet<T>(
 ///
 /// # Errors
 /// If one is still there when the time is up.
-pub fn wait_until_stoppable(target: &Target, wait: Duration) -> Result<Glance, CommitError> {
-    let begun = Instant::now();
+pub fn wait_until_stoppable(target: &Target, patience: Patience) -> Result<Glance, CommitError> {
     loop {
         match pause::glance(target) {
-            Err(stuck) if begun.elapsed() < wait => {
-                progress::waiting(target.process.pid, begun, wait, || stuck.to_string());
-                borrow::nap(LONGEST_NAP);
+            Err(stuck) if !patience.is_over() => {
+                progress::waiting(target.process.pid, patience, || stuck.to_string());
+                borrow::nap(LONGEST_NAP.min(patience.left()));
             }
             looked => return Ok(looked?),
         }

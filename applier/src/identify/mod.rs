@@ -14,6 +14,7 @@ mod snapshot;
 pub mod strangers;
 pub mod stub;
 
+use crate::patience::Patience;
 use crate::progress;
 use crate::sys::memory::Memory;
 use crate::sys::proc::Process;
@@ -56,7 +57,7 @@ impl Target {
 
     /// Opens and locks a process, and looks for obstacles. A child on its way to exec shares the memory for a moment, so that
     /// is waited for.
-    pub fn open(pid: i32, allow_init: bool, wait: Duration) -> Result<Self, IdentifyError> {
+    pub fn open(pid: i32, allow_init: bool, patience: Patience) -> Result<Self, IdentifyError> {
         if pid == 1 && !allow_init {
             return Err(IdentifyError::Init);
         }
@@ -73,12 +74,11 @@ impl Target {
         if target.process.bytes("auxv").is_ok_and(|auxv| preflight::is_32_bit(&auxv)) {
             return Err(IdentifyError::Obstacle { pid, obstacle: Obstacle::ThirtyTwoBit });
         }
-        let begun = Instant::now();
         while let Some(other) = target.process.shares_memory() {
-            if begun.elapsed() >= wait {
+            if patience.is_over() {
                 return Err(IdentifyError::SharedMemory { pid, other });
             }
-            progress::waiting(pid, begun, wait, || format!("process {other} shares its memory"));
+            progress::waiting(pid, patience, || format!("process {other} shares its memory"));
             std::thread::sleep(NAP);
         }
         Ok(target)

@@ -40,7 +40,7 @@ pub struct Patched {
 /// What the bytes at the sites of a patch say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
-    /// All old: the patch is not in force.
+    /// All old, but for those that are gone with their library: the patch is not in force.
     Old,
     /// All new: the patch is in force.
     New,
@@ -49,7 +49,7 @@ pub enum Truth {
         /// The gate is open.
         open: bool,
     },
-    /// Some new, some old, or changed by somebody else.
+    /// Some new, some old or gone, or changed by somebody else.
     Mixed,
 }
 

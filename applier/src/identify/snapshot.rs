@@ -1,17 +1,17 @@
 //! All that the plan is made from, as it is at one moment.
 //!
 //! The kernel's exec maps a program piece by piece, and so does the dynamic linker each of its libraries. A program that is
-//! only starting therefore looks as if it lacked a library, or had another build of it. So such a verdict is given only of a process whose
-//! mappings stay as they are for a while.
+//! only starting therefore looks as if it lacked a library, or had another build of it. So such a verdict is given only of a
+//! process whose mappings stay as they are for a while.
 
 use super::maps::{Mapping, Maps};
 use super::modules::{self, Found, Missing, PROT_EXEC};
 use super::strangers::{self, Stranger};
 use super::stub::{self, StubPlace};
 use super::{IdentifyError, NAP, Target, hex};
+use crate::patience::Patience;
 use crate::progress;
 use lpb::{Module, Patch};
-use std::time::{Duration, Instant};
 
 /// So many looks at the mappings must show the same until a module counts as missing: 100 ms. They are counted, since time
 /// goes by unseen while others have the processor.
@@ -30,15 +30,15 @@ pub struct Snapshot {
     pub stub: StubPlace,
 }
 
-/// Matches the patch with the process, giving one that is only starting the time to load what is missing, up to `wait`.
+/// Matches the patch with the process, giving one that is only starting the time to load what is missing.
 /// `allowed`: names of unexpected files that the user accepts.
 pub fn snapshot(
     target: &Target,
     patch: &Patch<'_>,
     allowed: &[String],
-    wait: Duration,
+    patience: Patience,
 ) -> Result<Snapshot, IdentifyError> {
-    let (maps, (modules, stub)) = settled(target, Some(patch), wait, |maps| {
+    let (maps, (modules, stub)) = settled(target, Some(patch), patience, |maps| {
         let modules = find_modules(target, patch, maps)?;
         let stub = find_stub(target, Some((patch, &modules)), maps)?;
         Ok((modules, stub))
@@ -48,8 +48,8 @@ pub fn snapshot(
 }
 
 /// Where the stub goes. `patch`: vouches for the text of its modules, if the process has them.
-pub fn stub_place(target: &Target, patch: Option<&Patch<'_>>, wait: Duration) -> Result<StubPlace, IdentifyError> {
-    let found = settled(target, patch, wait, |maps| {
+pub fn stub_place(target: &Target, patch: Option<&Patch<'_>>, patience: Patience) -> Result<StubPlace, IdentifyError> {
+    let found = settled(target, patch, patience, |maps| {
         let vouching = patch.and_then(|patch| Some((patch, find_modules(target, patch, maps).ok()?)));
         find_stub(target, vouching.as_ref().map(|(patch, modules)| (*patch, modules.as_slice())), maps)
     });
@@ -60,17 +60,16 @@ pub fn stub_place(target: &Target, patch: Option<&Patch<'_>>, wait: Duration) ->
 fn settled<T>(
     target: &Target,
     patch: Option<&Patch<'_>>,
-    wait: Duration,
+    patience: Patience,
     judge: impl Fn(&Maps) -> Result<T, IdentifyError>,
 ) -> Result<(Maps, T), IdentifyError> {
-    let begun = Instant::now();
     let mut maps = target.maps()?;
     let mut alike: u32 = 0;
     loop {
         match judge(&maps) {
             Ok(found) => return Ok((maps, found)),
-            Err(missing) if !may_come(&missing) || alike == LOOKS || begun.elapsed() >= wait => return Err(missing),
-            Err(missing) => progress::waiting(target.process.pid, begun, wait, || missing.to_string()),
+            Err(missing) if !may_come(&missing) || alike == LOOKS || patience.is_over() => return Err(missing),
+            Err(missing) => progress::waiting(target.process.pid, patience, || missing.to_string()),
         }
         std::thread::sleep(NAP);
         let now = target.maps()?;

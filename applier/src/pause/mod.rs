@@ -30,7 +30,8 @@ use std::time::{Duration, Instant};
 
 /// How long all threads together may take to stop.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// What threads that run have before a crowd of more than [`CROWD`] that sleep: until they are on a processor, which these would take from them.
+/// What threads that run have before a crowd of more than [`CROWD`] that sleep: until they are on a processor, which these
+/// would take from them.
 const HEAD_START: Duration = Duration::from_micros(25);
 const CROWD: usize = 8;
 

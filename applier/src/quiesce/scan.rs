@@ -117,8 +117,8 @@ impl<'a> Scan<'a> {
         None
     }
 
-    /// Judges what a thread has in its registers: a return address is there alone while `vfork` runs, which keeps it off the stack
-    /// that it shares with the child, and while a context is switched.
+    /// Judges what a thread has in its registers: a return address is there alone while `vfork` runs, which keeps it off the
+    /// stack that it shares with the child, and while a context is switched.
     pub fn registers(&self, words: &[u64]) -> Option<Busy> {
         let into = |word: &u64| Some((*word, self.code.returned_into(RunAddr(*word))?));
         let (word, r) = words.iter().find_map(into)?;
@@ -127,7 +127,7 @@ impl<'a> Scan<'a> {
 
     /// Whether `sp` points into memory that can be a stack.
     pub fn is_stack(&self, sp: RunAddr) -> bool {
-        self.maps.at(sp).is_some_and(|m| m.prot & PROT_WRITE != 0)
+        Extent::of(self.maps, sp, None).is_some()
     }
 
     fn stack(&mut self, stack: Extent, tls: Option<RunAddr>, stacks: &mut Vec<Extent>) -> Option<Busy> {

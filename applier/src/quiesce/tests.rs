@@ -7,6 +7,34 @@ use lpb::RunAddr;
 
 const STACKS: &str = "10000-11000 rw-p 0 00:00 0\n20000-21000 rw-p 0 00:00 0\n30000-31000 r--p 0 00:00 0\n";
 
+/// Code at 0x5000 to 0x5100.
+fn function() -> CodeRange {
+    CodeRange {
+        name: "f".into(),
+        start: RunAddr(0x5000),
+        end: RunAddr(0x5100),
+        harmless_to: Some(RunAddr(0x5000)),
+        may_end_in_call: false,
+        pushed: None,
+    }
+}
+
+/// Judges with [`function`] as the code, where these words are not 0.
+fn scan_words(maps: &str, words: &[(u64, u64)], judge: impl Fn(&mut Scan<'_>) -> Option<Busy>) -> Option<Busy> {
+    let code = [function()];
+    let read = |at: RunAddr, buf: &mut [u8]| {
+        buf.fill(0);
+        for (place, word) in words.iter().copied() {
+            let Some(off) = place.checked_sub(at.0) else { continue };
+            if let Some(part) = buf.get_mut(lpb::addr::to_usize(off)..).and_then(|part| part.get_mut(..8)) {
+                part.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        true
+    };
+    judge(&mut Scan::new(&code, &Maps::parse(maps), &read, &mut Piece::default()))
+}
+
 fn judge(pc: u64, sp: u64, words: &[(u64, u64)]) -> Option<Busy> {
     let range = |name: &str, start, end, harmless_to: Option<u64>| CodeRange {
         name: name.into(),
@@ -83,38 +111,14 @@ fn threads_in_the_way_and_others() {
 #[test]
 fn a_signal_frame_leads_to_the_interrupted_stack() {
     let words: [(u64, u64); 3] = [(0x10f00, 0x20f00), (0x10f18, 0x002b_0000_0000_0033), (0x20f10, 0x5030)];
-    let code = [CodeRange {
-        name: "f".into(),
-        start: RunAddr(0x5000),
-        end: RunAddr(0x5100),
-        harmless_to: None,
-        may_end_in_call: false,
-        pushed: None,
-    }];
-    let read = |at: RunAddr, buf: &mut [u8]| {
-        for (place, word) in words.iter().copied() {
-            let Some(off) = place.checked_sub(at.0) else { continue };
-            if let Some(part) = buf.get_mut(lpb::addr::to_usize(off)..).map(|part| &mut part[..8]) {
-                part.copy_from_slice(&word.to_le_bytes());
-            }
-        }
-        true
-    };
-    let busy =
-        Scan::new(&code, &Maps::parse(STACKS), &read, &mut Piece::default()).thread(RunAddr(1), RunAddr(0x10e00), None);
+    let busy = scan_words(STACKS, &words, |scan| scan.thread(RunAddr(1), RunAddr(0x10e00), None));
     let want = Busy::Returns { function: "f".into(), to: RunAddr(0x5030), depth: 0x10 };
     assert_eq!(busy, Some(want));
 }
+
 #[test]
 fn a_stack_ends_at_the_data_of_its_thread() {
-    let code = [CodeRange {
-        name: "f".into(),
-        start: RunAddr(0x5000),
-        end: RunAddr(0x5100),
-        harmless_to: None,
-        may_end_in_call: false,
-        pushed: None,
-    }];
+    let code = [function()];
     let maps = Maps::parse("10000-30000000 rw-p 0 00:00 0\n7ffc00000000-7ffc00021000 rw-p 0 00:00 0 [stack]\n");
     // All words are return addresses from here on: a heap, behind the stack.
     let read = |from: u64| {
@@ -139,29 +143,6 @@ fn a_stack_ends_at_the_data_of_its_thread() {
             Scan::new(&code, &maps, &read, &mut Piece::default()).thread(RunAddr(1), RunAddr(sp), tls.map(RunAddr));
         assert_eq!(found.is_some(), busy, "{why}");
     }
-}
-
-/// One function, and a reader of these words: the others are 0.
-fn scan_words(maps: &str, words: &[(u64, u64)], judge: impl Fn(&mut Scan<'_>) -> Option<Busy>) -> Option<Busy> {
-    let code = [CodeRange {
-        name: "f".into(),
-        start: RunAddr(0x5000),
-        end: RunAddr(0x5100),
-        harmless_to: Some(RunAddr(0x5000)),
-        may_end_in_call: false,
-        pushed: None,
-    }];
-    let read = |at: RunAddr, buf: &mut [u8]| {
-        buf.fill(0);
-        for (place, word) in words.iter().copied() {
-            let Some(off) = place.checked_sub(at.0) else { continue };
-            if let Some(part) = buf.get_mut(lpb::addr::to_usize(off)..).and_then(|part| part.get_mut(..8)) {
-                part.copy_from_slice(&word.to_le_bytes());
-            }
-        }
-        true
-    };
-    judge(&mut Scan::new(&code, &Maps::parse(maps), &read, &mut Piece::default()))
 }
 
 #[test]

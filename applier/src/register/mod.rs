@@ -22,6 +22,7 @@ use crate::identify::Target;
 use crate::identify::stub::StubPlace;
 use crate::leftovers::own_code;
 use crate::outcome::{Outcome, Verdict};
+use crate::patience::Patience;
 use crate::progress;
 use crate::sys::fault::step;
 use crate::sys::ptrace::Tid;
@@ -90,11 +91,11 @@ pub fn enter(
     target: &Target,
     place: &StubPlace,
     life: &Life,
-    wait: Duration,
+    patience: Patience,
     sent: &mut Vec<Sent>,
 ) -> Result<(), RegisterError> {
     life.unwind.iter().try_for_each(|unwind| {
-        sent.push(send(target, place, life, unwind, Journey::Register, wait)?);
+        sent.push(send(target, place, life, unwind, Journey::Register, patience)?);
         Ok(())
     })
 }
@@ -103,20 +104,20 @@ pub fn enter(
 ///
 /// # Errors
 /// The image must stay mapped.
-pub fn leave(target: &Target, place: &StubPlace, life: &Life, wait: Duration) -> Result<Vec<Sent>, Trouble> {
+pub fn leave(target: &Target, place: &StubPlace, life: &Life, patience: Patience) -> Result<Vec<Sent>, Trouble> {
     // Before all mappings exist nothing is registered, and none is removed before all is taken back.
     let never = matches!((life.state, life.progress), (State::Staging, _) | (State::Inactive, 1..));
     if life.unwind.is_empty() || never {
         return Ok(Vec::new());
     }
     let code = own_code(life);
-    let quiet = || commit::when_quiet(target, Quietness::of(&code, wait), |_| Ok(())).map(drop);
+    let quiet = || commit::when_quiet(target, Quietness::of(&code, patience), |_| Ok(())).map(drop);
     quiet()?;
     let mut sent = Vec::new();
     for unwind in life.unwind.iter().rev() {
         match done_word(target, unwind.done) {
             Some(0) => {}
-            Some(1) => sent.push(send(target, place, life, unwind, Journey::Deregister, wait)?),
+            Some(1) => sent.push(send(target, place, life, unwind, Journey::Deregister, patience)?),
             word => {
                 return Err(RegisterError::Unknown { at: unwind.done, word: word.unwrap_or(u32::MAX) }.into());
             }
@@ -137,7 +138,7 @@ fn send(
     life: &Life,
     unwind: &UnwindCode,
     journey: Journey,
-    wait: Duration,
+    patience: Patience,
 ) -> Result<Sent, RegisterError> {
     let (pid, begun) = (target.process.pid, Instant::now());
     let mut nap = FIRST_NAP;
@@ -157,12 +158,11 @@ fn send(
         if !target.process.alive() {
             return Err(BorrowError::Gone { pid }.into());
         }
-        let waited = begun.elapsed();
-        if waited >= wait {
-            return Err(RegisterError::NoThread { pid, journey, why: last, waited });
+        if patience.is_over() {
+            return Err(RegisterError::NoThread { pid, journey, why: last, waited: begun.elapsed() });
         }
-        progress::waiting(pid, begun, wait, || last);
-        borrow::nap(nap.min(wait.saturating_sub(waited)));
+        progress::waiting(pid, patience, || last);
+        borrow::nap(nap.min(patience.left()));
         nap = nap.saturating_mul(2).min(LONGEST_NAP);
     }
 }

@@ -4,7 +4,7 @@
 //! proc     /proc/PID: maps, status, threads; its pidfd      (unsafe: openat, pidfd_open, kcmp)
 //! memory   /proc/PID/mem and pagemap                        (unsafe: ioctl)
 //! ptrace   one thread: seize, stop, registers, resume       (unsafe: ptrace, waitid)
-//! sched    scheduling class, SIGCHLD, the tool's own death  (unsafe: a handful of calls)
+//! sched    scheduling class, signals, a timer, its own death (unsafe: a handful of calls)
 //! fault    named steps at which tests kill the tool or make it fail
 //! unwind   what the static release binary has instead of an unwinder
 //! ```
