@@ -265,10 +265,11 @@ fn all_home(target: &Target, place: &StubPlace) -> Result<bool, Trouble> {
 
 /// Whether this thread has left the stub; `None`: that cannot be told.
 fn is_home(target: &Target, place: &StubPlace, tid: Tid, maps: &Maps) -> Option<bool> {
-    if !target.process.has_thread(tid) {
-        return Some(true);
-    }
-    let thread = Borrowed::stop(target, place, tid, maps, &[]).ok()?;
+    let thread = match Borrowed::stop(target, place, tid, maps, &[]) {
+        Ok(thread) => thread,
+        // Nobody who has ended is anywhere.
+        Err(_) => return (!target.process.lives(tid)).then_some(true),
+    };
     let stopped = Thread { tid, regs: *thread.live()?, asleep: false };
     let found = Judge::new(target).stopped(&[place.code()], &mut maps.clone(), &[stopped]);
     thread.give_back().ok()?;

@@ -1,5 +1,6 @@
 /*
- * One thread sleeps in `f`, another one answers. "leave": the first thread ends. With an argument, nobody is in `f` until
+ * One thread sleeps in `f`, another one answers. "leave": the first thread ends. "end": the sleeping one does, with what `f`
+ * returned. With an argument, nobody is in `f` until
  * "watch N": among many threads N wait until they are traced. Then they call vfork for one and a half seconds; in the middle of
  * it the other thread goes into `f`. One more thread notes the largest gap between two looks at the clock. "late": how many
  * have called vfork, how long the longest took and the gap, in milliseconds.
@@ -29,10 +30,10 @@ REPLACEABLE int f(void)
 
 static void *call(void *unused)
 {
+    (void)unused;
     while (!enter)
         usleep(1000);
-    f();
-    return unused;
+    return (void *)(intptr_t)f();
 }
 
 static void *sleep_on(void *unused)
@@ -94,10 +95,13 @@ static void *answer(void *worker)
             while (back < late)
                 usleep(1000);
             SAY("%d %d %d", late, took, gap);
-        } else {
-            stay = 0, enter = 1;
+        } else if (!strcmp(question, "end")) {
+            void *result;
+            stay = 0;
             sem_post(&end);
-            pthread_join(*(pthread_t *)worker, NULL);
+            pthread_join(*(pthread_t *)worker, &result);
+            SAY("%d", (int)(intptr_t)result);
+        } else {
             SAY("%d", f());
         }
     }

@@ -218,6 +218,22 @@ fn c7_first_thread_leaves_meanwhile() {
     lp_apply(["revert", bundle.to_str().unwrap(), "--pid", &pid]).expect(Outcome::Reverted);
 }
 
+/// The first thread has ended, and those that are asked in its place end all the time.
+#[test]
+fn c7_short_lived_heirs_of_the_first_thread() {
+    let (built, bundle) = Scenario::of("c7_heirs.c").bundle();
+    let board = Board::new(built.lab.path("board"));
+    let target = Target::start_command(Command::new(&built.exe).arg(board.path()));
+    let (pid, bundle) = (target.pid().to_string(), bundle.to_str().unwrap());
+    let [old, new] = [1, 2];
+    for _ in 0..turns(40, 1000) {
+        lp_apply([bundle, "--pid", &pid, "--wait", "60s"]).expect(Outcome::Applied);
+        board.wait_growth(new, 2);
+        lp_apply(["revert", bundle, "--pid", &pid, "--wait", "60s"]).expect(Outcome::Reverted);
+        board.wait_growth(old, 2);
+    }
+}
+
 /// A thread goes into uninterruptible sleep when it is to be stopped: that attempt fails. The thread does not wait for the next
 /// one that succeeds: for that, another one would have to leave the function.
 #[test]

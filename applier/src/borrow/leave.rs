@@ -106,17 +106,16 @@ fn release(tid: Tid, newborns: &mut Vec<Tid>) -> bool {
     true
 }
 
-/// Waits for the stop that INTERRUPT asked for, or SIGSTOP has brought; signals that come first are delivered.
-pub(super) fn wait_for_stop(tid: Tid) -> Result<Event, BorrowError> {
+/// Waits for the stop that INTERRUPT asked for, or SIGSTOP has brought; signals that come first are delivered. `None`: the thread
+/// has ended.
+pub(super) fn wait_for_stop(tid: Tid) -> Result<Option<Event>, BorrowError> {
     let deadline = Instant::now().checked_add(PATIENCE).unwrap_or_else(Instant::now);
     let call = |what| move |source| BorrowError::Call { what, tid, source };
     loop {
         match ptrace::next(tid, deadline).map_err(call("waiting"))? {
             None => return Err(BorrowError::Slow { what: "stop", tid }),
-            Some(stop @ (Event::Stop | Event::GroupStop)) => return Ok(stop),
-            Some(Event::Exited) => {
-                return Err(BorrowError::NoThread { pid: tid.0, why: format!("thread {tid} ended") });
-            }
+            Some(stop @ (Event::Stop | Event::GroupStop)) => return Ok(Some(stop)),
+            Some(Event::Exited) => return Ok(None),
             // Any stop clears an interrupt that is pending.
             Some(event) => {
                 let signal = if let Event::Signal(signal) = event { signal } else { 0 };

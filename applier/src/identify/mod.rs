@@ -152,12 +152,7 @@ impl Target {
     /// Its mappings, now.
     pub fn maps(&self) -> Result<Maps, IdentifyError> {
         let pid = self.process.pid;
-        let mut text = self.process.text("maps");
-        // The thread that has shown them so far may have ended.
-        if text.as_ref().map_or(true, String::is_empty) && self.process.choose_view().is_ok() {
-            text = self.process.text("maps");
-        }
-        match text {
+        match self.process.text("maps") {
             Ok(text) => Ok(Maps::parse(&text)),
             Err(_) if !self.process.alive() => Err(IdentifyError::NoProcess { pid }),
             Err(source) => Err(IdentifyError::Proc { pid, what: "maps", source }),

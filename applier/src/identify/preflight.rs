@@ -2,6 +2,8 @@
 //!
 //! Pure: texts of `/proc` in, verdict out. Source: proc(5), ptrace(2) "Ptrace access mode checking", seccomp(2).
 
+use crate::sys::proc::stat_field;
+
 /// What stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
@@ -64,9 +66,8 @@ pub fn check(status: &str, stat: &str, name_of: impl Fn(i32) -> String) -> Resul
     Ok(())
 }
 
-/// The name, in parentheses, may hold anything.
 fn is_kernel_thread(stat: &str) -> bool {
-    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok());
+    let flags = stat_field(stat, 9).and_then(|flags| flags.parse::<u64>().ok());
     flags.is_some_and(|flags| flags & KERNEL_THREAD != 0)
 }
 

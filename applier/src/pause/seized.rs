@@ -8,8 +8,8 @@ use crate::identify::Target;
 use crate::sys::fault::step;
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::{self, Event, Tid};
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -135,8 +135,13 @@ impl<'a> Seized<'a> {
                 self.threads.insert(tid, Seen::Running { asleep });
             }
             listed = process.threads().map_err(|_| PauseError::Gone { pid })?;
+            listed.sort_unstable();
+            listed.dedup();
             self.keep_only(&listed);
-            if listed.iter().all(|tid| self.threads.contains_key(tid) || self.has_ended(*tid)) {
+            // A list breaks off at a thread that ends meanwhile. Ours, and zombies, are counted as long as they are ours: if
+            // nobody else is, nobody is missing.
+            let is_known = |tid: &Tid| self.threads.contains_key(tid) || process.thread_state(*tid) == Some('Z');
+            if listed.iter().all(is_known) && process.thread_count() == Some(listed.len()) {
                 return Ok(());
             }
         }
@@ -148,10 +153,10 @@ impl<'a> Seized<'a> {
         matches!(self.target.process.thread_state(tid), None | Some('Z' | 'X'))
     }
 
-    /// Lets go of those that the process does not list: the number went to another process between a list and the call.
+    /// Lets go of those that the process does not list, in order: the number went to another process between a list and the call.
     fn keep_only(&mut self, listed: &[Tid]) {
-        let listed: BTreeSet<Tid> = listed.iter().copied().collect();
-        let (ours, others) = std::mem::take(&mut self.threads).into_iter().partition(|(tid, _)| listed.contains(tid));
+        let is_listed = |(tid, _): &(Tid, Seen)| listed.binary_search(tid).is_ok();
+        let (ours, others) = std::mem::take(&mut self.threads).into_iter().partition(is_listed);
         self.threads = ours;
         drop(Seized { target: self.target, threads: others, newborn: Vec::new() });
     }

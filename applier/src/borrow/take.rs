@@ -1,0 +1,147 @@
+//! Which thread is borrowed, and whether it can be once it stands still.
+
+use super::choice::{Aids, ask_seccomp, can_run_errands, guarded_stack, has_stack_room, sleeps_unguarded};
+use super::leave::{self, Held, wait_for_stop};
+use super::{BorrowError, Borrowed, PATIENCE, Stopped, by_reluctance, goes_on_with};
+use crate::arch::x86_64::{in_call, is_64_bit};
+use crate::identify::Target;
+use crate::identify::maps::Maps;
+use crate::identify::seccomp::Call;
+use crate::identify::stub::StubPlace;
+use crate::patience::Patience;
+use crate::sys::ptrace::{self, Event, Tid};
+use lpb::RunAddr;
+
+impl<'a> Borrowed<'a> {
+    /// Stops the thread that minds it least and that may make all of `calls`.
+    ///
+    /// # Errors
+    /// If there is none; those that were tried go on.
+    pub fn take(target: &'a Target, place: &'a StubPlace, calls: &[Call]) -> Result<Self, BorrowError> {
+        let pid = target.process.pid;
+        if let Some(tid) = target.astray.get() {
+            return Err(BorrowError::Slow { what: "come back from the injected code", tid });
+        }
+        let patience = Patience::of(PATIENCE);
+        loop {
+            let mut tried = Vec::new();
+            let taken = Self::take_one(target, place, calls, &mut tried);
+            // Threads may end as fast as they are tried, and others be there instead.
+            tried.sort_unstable();
+            let others =
+                || target.process.threads().is_ok_and(|tids| tids.iter().any(|t| tried.binary_search(t).is_err()));
+            match taken {
+                // A process whose threads are all zombies has ended too.
+                Err(_) if target.process.has_ended() => return Err(BorrowError::Gone { pid }),
+                Err(_) if !patience.is_over() && others() => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    /// The same, of the threads that are there now.
+    fn take_one(
+        target: &'a Target,
+        place: &'a StubPlace,
+        calls: &[Call],
+        tried: &mut Vec<Tid>,
+    ) -> Result<Self, BorrowError> {
+        let pid = target.process.pid;
+        let maps = target.maps()?;
+        let mut last = BorrowError::NoThread { pid, why: "it has none that runs".into() };
+        // What is written below a stack that ends in somebody else's data is put back, but that may be looked at meanwhile. So
+        // such threads come last.
+        let mut put_off = Vec::new();
+        for tid in by_reluctance(target) {
+            tried.push(tid);
+            if sleeps_unguarded(target, &maps, tid) {
+                put_off.push(tid);
+                continue;
+            }
+            match Self::stop(target, place, tid, &maps, calls) {
+                Ok(borrowed) if borrowed.is_guarded(&maps) => return Ok(borrowed.keeping(maps)),
+                Ok(borrowed) => {
+                    borrowed.give_back()?;
+                    put_off.push(tid);
+                }
+                Err(why) => last = why,
+            }
+        }
+        for tid in put_off {
+            match Self::stop(target, place, tid, &maps, calls) {
+                Ok(borrowed) => return Ok(borrowed.keeping(maps)),
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
+    }
+
+    /// Stops this thread.
+    ///
+    /// # Errors
+    /// If it cannot be borrowed; it goes on.
+    pub fn stop(
+        target: &'a Target,
+        place: &'a StubPlace,
+        tid: Tid,
+        maps: &Maps,
+        calls: &[Call],
+    ) -> Result<Self, BorrowError> {
+        Self::try_stop(target, place, tid, maps, calls).map_err(|why| match target.process.lives(tid) {
+            true => why,
+            false => BorrowError::NoThread { pid: target.process.pid, why: format!("thread {tid} ended") },
+        })
+    }
+
+    fn try_stop(
+        target: &'a Target,
+        place: &'a StubPlace,
+        tid: Tid,
+        maps: &Maps,
+        calls: &[Call],
+    ) -> Result<Self, BorrowError> {
+        let no_thread = |why| BorrowError::NoThread { pid: target.process.pid, why };
+        if leave::lingers(tid) {
+            return Err(no_thread(format!("thread {tid} is in uninterruptible sleep")));
+        }
+        ptrace::seize(tid, false).map_err(|source| BorrowError::Seize { tid, source })?;
+        let held = Held { tid };
+        if !target.process.has_thread(tid) {
+            return Err(no_thread(format!("thread {tid} ended")));
+        }
+        // It may have called exec before it was ours: the memory that was opened is another's then. From now on, that would show.
+        target.still_there(maps)?;
+        let call = |what| move |source| BorrowError::Call { what, tid, source };
+        let mut aids = Aids::new(target, tid).map_err(call("opening the status"))?;
+        ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
+        let Some(stop) = wait_for_stop(tid)? else { return Err(no_thread(format!("thread {tid} ended"))) };
+        let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
+        if !is_64_bit(&live) {
+            return Err(no_thread(format!("thread {tid} runs 32-bit code")));
+        }
+        if !has_stack_room(maps, RunAddr(live.rsp)) {
+            return Err(no_thread(format!("thread {tid} has no room on its stack")));
+        }
+        if ptrace::dispatches_syscalls(tid) {
+            return Err(BorrowError::Dispatch { tid });
+        }
+        ask_seccomp(target, place, tid, &aids.status, calls)?;
+        let mask = ptrace::signal_mask(tid).map_err(call("PTRACE_GETSIGMASK"))?;
+        let original = goes_on_with(target, tid, live);
+        // One that SIGSTOP holds would set off on an errand only when somebody lets it go on.
+        let errands = !in_call(&live) && stop == Event::Stop && can_run_errands(target, maps, &live, &mut aids.room);
+        std::mem::forget(held);
+        target.memory.with_stopped(Some(tid));
+        let stopped = Stopped { live, original, mask, errands, armed: false, called: false, below: None };
+        Ok(Self { target, place, tid, stopped: Some(stopped), stub: false, kept: (None, Some(aids)) })
+    }
+
+    fn keeping(mut self, maps: Maps) -> Self {
+        self.kept.0 = Some(maps);
+        self
+    }
+
+    fn is_guarded(&self, maps: &Maps) -> bool {
+        self.live().is_some_and(|live| guarded_stack(maps, RunAddr(live.rsp)).is_some())
+    }
+}

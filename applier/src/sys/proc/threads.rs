@@ -1,0 +1,139 @@
+//! The threads of a process, and what they do.
+
+use super::{Process, field};
+use crate::sys::ptrace::Tid;
+use lpb::RunAddr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+impl Process {
+    /// Its threads, in the order of the kernel.
+    pub fn threads(&self) -> io::Result<Vec<Tid>> {
+        let tids = self.threads_one_by_one()?.collect::<io::Result<Vec<_>>>()?;
+        if tids.is_empty() { Err(io::Error::from_raw_os_error(libc::ESRCH)) } else { Ok(tids) }
+    }
+
+    /// The same for whoever may not want all of them: a list of many takes its time.
+    pub fn threads_one_by_one(&self) -> io::Result<impl Iterator<Item = io::Result<Tid>> + use<>> {
+        let tid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok().map(Tid);
+        Ok(fs::read_dir(self.path("task"))?.filter_map(move |entry| entry.map(tid).transpose()))
+    }
+
+    /// Whether a thread is one of this process: asked after seizing it by number.
+    pub fn has_thread(&self, tid: Tid) -> bool {
+        self.path(&format!("task/{tid}/stat")).exists()
+    }
+
+    /// State letter of a thread, as in proc(5).
+    pub fn thread_state(&self, tid: Tid) -> Option<char> {
+        stat_field(&self.line(&format!("task/{tid}/stat")).ok()?, 3)?.chars().next()
+    }
+
+    /// Whether a thread of this process is there and has not ended.
+    pub fn lives(&self, tid: Tid) -> bool {
+        self.thread_state(tid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    /// How many threads it has, with zombies that a tracer or their parent has not yet taken note of.
+    pub fn thread_count(&self) -> Option<usize> {
+        stat_field(&self.line("stat").ok()?, 20)?.parse().ok()
+    }
+
+    /// Name of a thread, without control characters.
+    pub fn thread_name(&self, tid: Tid) -> String {
+        let name = self.text(&format!("task/{tid}/comm")).unwrap_or_default();
+        name.trim_end().replace(char::is_control, "?")
+    }
+
+    /// What a thread is doing, without stopping it.
+    pub fn thread_doing(&self, tid: Tid) -> Doing {
+        self.line(&format!("task/{tid}/syscall")).map_or(Doing::Unknown, |text| Doing::parse(&text))
+    }
+
+    /// The `status` of a thread, to be read later, and then in one piece.
+    pub fn open_status(&self, tid: Tid) -> io::Result<StatusFile> {
+        self.open_file(&format!("task/{tid}/status")).map(StatusFile)
+    }
+
+    /// Whether all its threads have ended, or are about to: none has memory.
+    pub fn has_ended(&self) -> bool {
+        match self.living() {
+            Ok(living) => living.is_none(),
+            Err(_) => !self.alive(),
+        }
+    }
+}
+
+/// A field of a `stat`, counted from 1 as in proc(5): one behind the name.
+pub fn stat_field(stat: &str, number: usize) -> Option<&str> {
+    // The name in parentheses may hold anything.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)
+}
+
+/// What `/proc/PID/task/TID/syscall` says. Source: proc(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// On a processor, or about to be.
+    Running,
+    /// Blocked in this system call (-1: elsewhere in the kernel).
+    Blocked {
+        /// Number of the call.
+        nr: i64,
+        /// Its stack pointer.
+        sp: RunAddr,
+        /// Its instruction pointer.
+        pc: RunAddr,
+    },
+    /// Not to be had.
+    Unknown,
+}
+
+impl Doing {
+    fn parse(text: &str) -> Self {
+        if text.starts_with("running") {
+            return Self::Running;
+        }
+        let mut words = text.split_ascii_whitespace();
+        let nr = words.next().and_then(|w| w.parse().ok());
+        let hex = |w: Option<&str>| u64::from_str_radix(w?.strip_prefix("0x")?, 16).ok().map(RunAddr);
+        let pc = hex(words.next_back());
+        let sp = hex(words.next_back());
+        match (nr, sp, pc) {
+            (Some(nr), Some(sp), Some(pc)) => Self::Blocked { nr, sp, pc },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// An open `/proc/PID/task/TID/status`.
+#[derive(Debug)]
+pub struct StatusFile(File);
+
+impl StatusFile {
+    /// The value of a field now. No more memory is asked for than it takes: a thread may stand still meanwhile.
+    pub fn field(&self, key: &str) -> io::Result<Option<String>> {
+        let mut bytes = [0; 4096];
+        let len = self.0.read_at(&mut bytes, 0)?;
+        Ok(field(&String::from_utf8_lossy(bytes.get(..len).unwrap_or_default()), key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syscall_lines() {
+        let blocked = Doing::Blocked { nr: 230, sp: RunAddr(0x7ffc_0000_1000), pc: RunAddr(0x7f00_0000_2000) };
+        for (why, text, want) in [
+            ("on a processor", "running\n", Doing::Running),
+            ("asleep", "230 0x0 0x0 0x7ffc00001010 0x0 0x0 0x0 0x7ffc00001000 0x7f0000002000\n", blocked),
+            ("not in a call", "-1 0x10 0x20\n", Doing::Blocked { nr: -1, sp: RunAddr(0x10), pc: RunAddr(0x20) }),
+            ("hidden", "", Doing::Unknown),
+            ("hostile", "7 0x 0xzz", Doing::Unknown),
+        ] {
+            assert_eq!(Doing::parse(text), want, "{why}");
+        }
+    }
+}
