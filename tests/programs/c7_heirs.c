@@ -1,27 +1,40 @@
 /*
- * The first thread has ended. Of those that are left each lives for a moment, and makes one more before it ends. Board: threads
- * made, how many of them called an old version, how many a new one.
+ * Threads that live for a moment: each calls `whole` and makes one more before it ends. With "leaves" the first thread has ended,
+ * else it sleeps. Board: calls of the old version, of the new one, calls that mixed them.
  */
 //# flags: -O1 -pthread
-//# option: --replace answer=new_answer
-#ifdef PATCH
-int new_answer(void) { return 2; }
-#else
+//# option: --replace whole=new_whole
+//# option: --replace part=new_part
 #include "board.h"
+
+static inline int twice(int (*part)(void))
+{
+    int first = part();
+    for (int64_t begun = now(); now() - begun < 50000;)
+        ;
+    return part() == first ? first : 3;
+}
+
+#ifdef PATCH
+int new_part(void) { return 2; }
+int new_whole(void) { return twice(new_part); }
+#else
 #include "talk.h"
 #include <pthread.h>
 
-enum { LINES = 3, MADE = 0, OLD, NEW };
+enum { LINES = 3 };
 
 static volatile uint64_t *board;
 
-REPLACEABLE int answer(void) { return 1; }
+REPLACEABLE int part(void) { return 1; }
+REPLACEABLE int whole(void) { return twice(part); }
 
 static void *live(void *heir)
 {
+    static unsigned lives;
     pthread_t thread;
-    __atomic_add_fetch(&board[answer() == 1 ? OLD : NEW], 1, __ATOMIC_RELAXED);
-    usleep(__atomic_add_fetch(&board[MADE], 1, __ATOMIC_RELAXED) % 7 * 100);
+    __atomic_add_fetch(&board[whole() - 1], 1, __ATOMIC_RELAXED);
+    usleep(__atomic_add_fetch(&lives, 1, __ATOMIC_RELAXED) % 3 * 30);
     while (pthread_create(&thread, heir, live, heir))
         ;
     return NULL;
@@ -38,6 +51,9 @@ int main(int argc, char **argv)
         if (pthread_create(&thread, &heir, live, &heir))
             return 95;
     ready();
-    pthread_exit(NULL);
+    if (!strcmp(argv[1], "leaves"))
+        pthread_exit(NULL);
+    for (;;)
+        pause();
 }
 #endif
