@@ -22,14 +22,21 @@ pub struct Texts<'a> {
     pub limits: &'a str,
     /// Its `status`.
     pub status: &'a str,
-    /// Its `uid_map`.
-    pub uid_map: &'a str,
     /// Number of its mappings.
     pub mappings: u64,
     /// `/proc/sys/vm/max_map_count`.
     pub max_map_count: &'a str,
+}
+
+/// A text that is read only if it matters.
+#[derive(Clone, Copy, Debug)]
+pub enum Rare {
+    /// Its `uid_map`.
+    UidMap,
+    /// Its `smaps`.
+    Smaps,
     /// `/sys/module/kernel/parameters/ignore_rlimit_data`: "Y" if the kernel only warns of RLIMIT_DATA.
-    pub ignore_rlimit_data: &'a str,
+    IgnoreRlimitData,
 }
 
 /// A limit that the patch would exceed.
@@ -68,9 +75,8 @@ const ADDRESS_SPACE: &str = "RLIMIT_AS";
 const DATA: &str = "RLIMIT_DATA";
 const MEMLOCK: &str = "RLIMIT_MEMLOCK";
 
-/// Compares. `locks_all`: whether the kernel locks what the target maps from now on, see [`locks_all`]; it is asked only if
-/// that matters.
-pub fn check(texts: &Texts<'_>, need: &Need, locks_all: impl FnOnce() -> bool) -> Result<(), Full> {
+/// Compares.
+pub fn check(texts: &Texts<'_>, need: &Need, rare: impl Fn(Rare) -> String) -> Result<(), Full> {
     let fits = |limit, unit, allowed: Option<u64>, used: u64, needed: u64| match allowed {
         Some(allowed) if used.saturating_add(needed) > allowed => Err(Full { limit, unit, allowed, used, needed }),
         _ => Ok(()),
@@ -80,30 +86,34 @@ pub fn check(texts: &Texts<'_>, need: &Need, locks_all: impl FnOnce() -> bool) -
     fits(MAP_COUNT, " mappings", most, texts.mappings, need.mappings)?;
     let bytes = " bytes";
     fits(ADDRESS_SPACE, bytes, limit(texts.limits, "Max address space").0, used("VmSize"), need.bytes)?;
-    if !texts.ignore_rlimit_data.starts_with('Y') && need.writable != 0 {
+    if need.writable != 0 {
         // A soft limit of 0 does not count, the hard one does.
         let data = match limit(texts.limits, "Max data size") {
             (Some(0), hard) => hard,
             (soft, _) => soft,
         };
-        fits(DATA, bytes, data, used("VmData"), need.writable)?;
+        let full = fits(DATA, bytes, data, used("VmData"), need.writable);
+        if full.is_err() && !rare(Rare::IgnoreRlimitData).starts_with('Y') {
+            return full;
+        }
     }
     let locked = used("VmLck");
     let full = fits(MEMLOCK, bytes, limit(texts.limits, "Max locked memory").0, locked, need.bytes);
-    if full.is_err() && locked != 0 && !may_lock(texts) && locks_all() { full } else { Ok(()) }
+    let counts = || !may_lock(texts.status, &rare(Rare::UidMap)) && locks_all(&rare(Rare::Smaps));
+    if full.is_err() && locked != 0 && counts() { full } else { Ok(()) }
 }
 
 /// Whether RLIMIT_MEMLOCK does not hold for the target: CAP_IPC_LOCK, in the first user namespace.
-fn may_lock(texts: &Texts<'_>) -> bool {
+fn may_lock(status: &str, uid_map: &str) -> bool {
     /// Bit of CAP_IPC_LOCK in linux/capability.h.
     const CAP_IPC_LOCK: u64 = 1 << 14;
-    let effective = value(texts.status, "CapEff:").and_then(|caps| u64::from_str_radix(caps, 16).ok());
-    super::preflight::maps_all_users(texts.uid_map) && effective.is_some_and(|caps| caps & CAP_IPC_LOCK != 0)
+    let effective = value(status, "CapEff:").and_then(|caps| u64::from_str_radix(caps, 16).ok());
+    super::preflight::maps_all_users(uid_map) && effective.is_some_and(|caps| caps & CAP_IPC_LOCK != 0)
 }
 
-/// Whether the target has called mlockall(2) with MCL_FUTURE. The kernel does not tell; but locked code, stack or heap come
+/// Whether the kernel locks what the target maps from now on, since that has called mlockall(2) with MCL_FUTURE. The kernel does not tell; but locked code, stack or heap come
 /// from mlockall, and of MCL_CURRENT alone programs have little use.
-pub fn locks_all(smaps: &str) -> bool {
+fn locks_all(smaps: &str) -> bool {
     let mut telling = false;
     smaps.lines().any(|line| {
         if let Some(flags) = line.strip_prefix("VmFlags:") {
@@ -145,6 +155,17 @@ mod tests {
         "VmPeak:\t 99 kB\nVmSize:\t  40 kB\nVmLck:\t 8 kB\nVmData:\t 16 kB\nCapEff:\t0000000000000000\n";
     const NEED: Need = Need { mappings: 3, bytes: 12288, writable: 4096 };
 
+    /// Of a program that has called mlockall.
+    const LOCKED: &str = "400000-401000 r-xp 00000000 fe:01 17   /p\nVmFlags: rd ex lo\n";
+
+    fn rare(uid_map: &str, smaps: &str, ignore_rlimit_data: &str) -> impl Fn(Rare) -> String {
+        move |text| match text {
+            Rare::UidMap => uid_map.to_owned(),
+            Rare::Smaps => smaps.to_owned(),
+            Rare::IgnoreRlimitData => ignore_rlimit_data.to_owned(),
+        }
+    }
+
     fn limits(name: &str, soft: &str, hard: &str) -> String {
         format!("Limit   Soft Limit   Hard Limit   Units\n{name}   {soft}   {hard}   bytes\n")
     }
@@ -164,32 +185,31 @@ mod tests {
         ] {
             let limits = limits(name, soft, hard);
             let texts = Texts { limits: &limits, status: STATUS, ..Texts::default() };
-            assert_eq!(check(&texts, &NEED, || true).err().map(|full| full.limit), want, "{why}");
+            assert_eq!(check(&texts, &NEED, rare("", LOCKED, "")).err().map(|full| full.limit), want, "{why}");
         }
     }
 
     #[test]
     fn what_does_not_count() {
         let data = limits("Max data size", "1", "1");
-        let texts = Texts { limits: &data, status: STATUS, ignore_rlimit_data: "Y\n", ..Texts::default() };
-        assert_eq!(check(&texts, &NEED, || true), Ok(()), "the kernel only warns");
-        let texts = Texts { ignore_rlimit_data: "", ..texts };
-        assert_eq!(check(&texts, &Need { writable: 0, ..NEED }, || true), Ok(()), "no writable memory");
+        let texts = Texts { limits: &data, status: STATUS, ..Texts::default() };
+        assert_eq!(check(&texts, &NEED, rare("", "", "Y\n")), Ok(()), "the kernel only warns");
+        assert_eq!(check(&texts, &Need { writable: 0, ..NEED }, rare("", "", "N\n")), Ok(()), "no writable memory");
         let locked = limits("Max locked memory", "1", "1");
         let texts = Texts { limits: &locked, ..texts };
-        assert_eq!(check(&texts, &NEED, || false), Ok(()), "new memory is not locked");
+        assert_eq!(check(&texts, &NEED, rare("", "", "")), Ok(()), "new memory is not locked");
         let capable = STATUS.replace("CapEff:\t0000000000000000", "CapEff:\t0000000000004000");
-        let texts = Texts { status: &capable, uid_map: "0 0 4294967295\n", ..texts };
-        assert_eq!(check(&texts, &NEED, || true), Ok(()), "CAP_IPC_LOCK");
-        let texts = Texts { uid_map: "0 1000 1\n", ..texts };
-        assert!(check(&texts, &NEED, || true).is_err(), "CAP_IPC_LOCK in a namespace of its own");
+        let texts = Texts { status: &capable, ..texts };
+        assert_eq!(check(&texts, &NEED, rare("0 0 4294967295\n", LOCKED, "")), Ok(()), "CAP_IPC_LOCK");
+        let its_own = check(&texts, &NEED, rare("0 1000 1\n", LOCKED, ""));
+        assert!(its_own.is_err(), "CAP_IPC_LOCK in a namespace of its own");
     }
 
     #[test]
     fn number_of_mappings() {
         let texts = |mappings| Texts { mappings, max_map_count: "65530\n", ..Texts::default() };
-        assert_eq!(check(&texts(65527), &NEED, || true), Ok(()));
-        assert_eq!(check(&texts(65528), &NEED, || true).unwrap_err().limit, MAP_COUNT);
+        assert_eq!(check(&texts(65527), &NEED, rare("", "", "")), Ok(()));
+        assert_eq!(check(&texts(65528), &NEED, rare("", "", "")).unwrap_err().limit, MAP_COUNT);
     }
 
     #[test]

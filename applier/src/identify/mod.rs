@@ -20,6 +20,7 @@ use crate::sys::memory::Memory;
 use crate::sys::proc::Process;
 use crate::sys::ptrace::Tid;
 pub use error::IdentifyError;
+use limits::Rare;
 use lpb::RunAddr;
 use maps::Maps;
 pub use modules::Found;
@@ -125,13 +126,15 @@ impl Target {
         let texts = limits::Texts {
             limits: &own("limits"),
             status: &own("status"),
-            uid_map: &own("uid_map"),
             mappings: lpb::addr::to_u64(maps.iter().count()),
             max_map_count: &system("/proc/sys/vm/max_map_count"),
-            ignore_rlimit_data: &system("/sys/module/kernel/parameters/ignore_rlimit_data"),
         };
-        let checked = limits::check(&texts, need, || limits::locks_all(&own("smaps")));
-        checked.map_err(|full| IdentifyError::Limit { pid, full })
+        let rare = |text| match text {
+            Rare::UidMap => own("uid_map"),
+            Rare::Smaps => own("smaps"),
+            Rare::IgnoreRlimitData => system("/sys/module/kernel/parameters/ignore_rlimit_data"),
+        };
+        limits::check(&texts, need, rare).map_err(|full| IdentifyError::Limit { pid, full })
     }
 
     fn with_memory(process: Process) -> Result<Self, IdentifyError> {

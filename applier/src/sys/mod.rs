@@ -11,6 +11,8 @@
 #![allow(unsafe_code, reason = "system calls; every block carries its proof")]
 
 pub mod fault;
+#[cfg(all(target_env = "musl", not(test)))]
+mod heap;
 pub mod memory;
 pub mod proc;
 pub mod ptrace;

@@ -46,20 +46,25 @@ impl Process {
                 }
                 _ => e,
             })?;
-            let identity = pidfd(pid).map_or_else(|| dir.try_clone(), Ok)?;
-            io::Result::Ok(Self { pid, dir, view: Cell::default(), identity })
+            let pidfd = pidfd(pid);
+            // There is none for a thread that is not the first of its process.
+            let is_process = pidfd.is_some();
+            let identity = pidfd.map_or_else(|| dir.try_clone(), Ok)?;
+            io::Result::Ok((Self { pid, dir, view: Cell::default(), identity }, is_process))
         };
         // Its numbers are not those that ptrace(2) takes from us.
         if fs::read_link("/proc/self").is_ok_and(|own| own != Path::new(&std::process::id().to_string())) {
             return Err(io::Error::other("/proc is of another pid namespace than lp-apply, with other process ids"));
         }
-        let mut process = open(pid)?;
+        let (process, is_process) = open(pid)?;
+        if is_process {
+            return Ok(process);
+        }
         let status = process.text("status")?;
         match process.status(&status, "Tgid").and_then(|tgid| tgid.parse().ok()) {
-            Some(tgid) if tgid != pid => process = open(tgid)?,
-            _ => {}
+            Some(tgid) if tgid != pid => open(tgid).map(|(process, _)| process),
+            _ => Ok(process),
         }
-        Ok(process)
     }
 
     fn path(&self, name: &str) -> PathBuf {
