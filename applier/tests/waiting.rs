@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is meant to panic")]
 
 use lp_apply::sys::proc::{Doing, Process};
-use lp_apply::sys::ptrace::{self, Event, Tid};
+use lp_apply::sys::ptrace::{self, Event, Seizer, Tid};
 use lp_apply::sys::sched;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ fn main() {
     while !matches!(process.thread_doing(tid), Doing::Blocked { nr: 35 | 230, .. }) {
         std::thread::yield_now();
     }
-    ptrace::seize(tid, false).unwrap();
+    Seizer::new().unwrap().seize(tid, false).unwrap();
     for _ in 0..3 {
         ptrace::wait_for(tid, Duration::from_millis(1)).unwrap();
         assert_eq!(ptrace::poll(tid).unwrap(), None, "nobody has asked it to stop");

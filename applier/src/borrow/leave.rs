@@ -7,6 +7,7 @@ use crate::sys::ptrace::{self, Event, Regs, Tid};
 use crate::sys::sched;
 use lpb::RunAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long threads that are to be let go may take to stop, all together, and how long they are polled for at first.
@@ -17,12 +18,13 @@ const LATE_LOOK: Duration = Duration::from_millis(1);
 
 /// Detaches a thread when dropped, stopping it first if it must.
 pub(super) struct Held {
+    pub(super) pid: i32,
     pub(super) tid: Tid,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let_go([self.tid]);
+        let_go(self.pid, [self.tid]);
     }
 }
 
@@ -30,9 +32,22 @@ impl Drop for Held {
 /// the stop that they were asked for, and would stand still as long as lp-apply lives.
 static LINGERING: Mutex<Vec<Tid>> = Mutex::new(Vec::new());
 
+/// The process whose threads were let go last. A thread that calls exec loses its own number, and stops with the one of its
+/// process, under which it may be nobody's to let go.
+static LAST_PROCESS: AtomicI32 = AtomicI32::new(0);
+
+fn release_after_exec() {
+    let tid = Tid(LAST_PROCESS.load(Relaxed));
+    if matches!(ptrace::poll(tid), Ok(Some(Event::Exec))) {
+        // An error means that it is gone.
+        let _ = ptrace::detach(tid, 0);
+    }
+}
+
 /// Lets traced threads go wherever they are, with the signals they were about to get: those that stand still at once. The others
-/// have to stop for that, which they do together.
-pub fn let_go(tids: impl IntoIterator<Item = Tid>) {
+/// have to stop for that, which they do together. `pid`: their process.
+pub fn let_go(pid: i32, tids: impl IntoIterator<Item = Tid>) {
+    LAST_PROCESS.store(pid, Relaxed);
     let mut newborn = Vec::new();
     let mut left: Vec<Tid> = tids.into_iter().filter(|tid| !release(*tid, &mut newborn)).collect();
     left.retain(|tid| ptrace::interrupt(*tid).is_ok());
@@ -50,6 +65,7 @@ pub fn let_go(tids: impl IntoIterator<Item = Tid>) {
             sched::wait_child(Duration::from_millis(2));
         }
     }
+    release_after_exec();
     if let Ok(mut lingering) = LINGERING.lock() {
         lingering.extend(left);
         lingering.extend(newborn);
@@ -58,6 +74,8 @@ pub fn let_go(tids: impl IntoIterator<Item = Tid>) {
 
 /// Lets go of those that could not be let go before and have stopped since. Whether some are left.
 fn let_go_late() -> bool {
+    sched::reap();
+    release_after_exec();
     let Ok(mut lingering) = LINGERING.lock() else { return false };
     let mut newborn = Vec::new();
     lingering.retain(|tid| !release(*tid, &mut newborn));

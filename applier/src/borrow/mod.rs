@@ -231,7 +231,7 @@ impl<'a> Borrowed<'a> {
 
     fn go_home(&mut self) -> Result<(), BorrowError> {
         let Some(stopped) = self.stopped.take() else { return Ok(()) };
-        let _held = Held { tid: self.tid };
+        let _held = Held { pid: self.target.process.pid, tid: self.tid };
         let restored = match stopped.armed {
             true => ptrace::set_signal_mask(self.tid, stopped.mask).map_err(self.failed("PTRACE_SETSIGMASK")),
             false => Ok(()),

@@ -9,7 +9,7 @@ use crate::identify::maps::Maps;
 use crate::identify::seccomp::Call;
 use crate::identify::stub::StubPlace;
 use crate::patience::Patience;
-use crate::sys::ptrace::{self, Event, Tid};
+use crate::sys::ptrace::{self, Event, Seizer, Tid};
 use lpb::RunAddr;
 
 impl<'a> Borrowed<'a> {
@@ -104,14 +104,15 @@ impl<'a> Borrowed<'a> {
         if leave::lingers(tid) {
             return Err(no_thread(format!("thread {tid} is in uninterruptible sleep")));
         }
-        ptrace::seize(tid, false).map_err(|source| BorrowError::Seize { tid, source })?;
-        let held = Held { tid };
+        let call = |what| move |source| BorrowError::Call { what, tid, source };
+        let seized = Seizer::new().map_err(call("setting an alarm for the seizing"))?.seize(tid, false);
+        seized.map_err(|source| BorrowError::Seize { tid, source })?;
+        let held = Held { pid: target.process.pid, tid };
         if !target.process.has_thread(tid) {
             return Err(no_thread(format!("thread {tid} ended")));
         }
         // It may have called exec before it was ours: the memory that was opened is another's then. From now on, that would show.
         target.still_there(maps)?;
-        let call = |what| move |source| BorrowError::Call { what, tid, source };
         let mut aids = Aids::new(target, tid).map_err(call("opening the status"))?;
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
         let Some(stop) = wait_for_stop(tid)? else { return Err(no_thread(format!("thread {tid} ended"))) };

@@ -7,7 +7,7 @@ use crate::borrow::let_go;
 use crate::identify::Target;
 use crate::sys::fault::step;
 use crate::sys::proc::Doing;
-use crate::sys::ptrace::{self, Event, Tid};
+use crate::sys::ptrace::{self, Event, Seizer, Tid};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
@@ -116,6 +116,7 @@ impl<'a> Seized<'a> {
     fn seize_all(&mut self, glance: &Glance) -> Result<(), PauseError> {
         let process = &self.target.process;
         let pid = process.pid;
+        let seizer = Seizer::new().map_err(call("setting an alarm for the seizing", Tid(pid)))?;
         let mut listed: Vec<Tid> = glance.threads.keys().copied().collect();
         for _ in 0..ROUNDS {
             for tid in listed {
@@ -124,7 +125,7 @@ impl<'a> Seized<'a> {
                 }
                 let doing = glance.threads.get(&tid).copied().unwrap_or_else(|| process.thread_doing(tid));
                 let asleep = !matches!(doing, Doing::Running);
-                match ptrace::seize(tid, true) {
+                match seizer.seize(tid, true) {
                     Ok(()) => {}
                     Err(e) if e.raw_os_error() == Some(libc::ESRCH) => continue,
                     // A zombie cannot be seized and does not run; a newborn of ours is ours already.
@@ -207,7 +208,7 @@ impl<'a> Seized<'a> {
 
 impl Drop for Seized<'_> {
     fn drop(&mut self) {
-        let_go(self.threads.keys().copied());
+        let_go(self.target.process.pid, self.threads.keys().copied());
     }
 }
 

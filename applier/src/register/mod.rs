@@ -144,6 +144,7 @@ fn send(
     let mut nap = FIRST_NAP;
     loop {
         let maps = target.maps()?;
+        target.still_there(&maps)?;
         let judge = Judge { target, maps: &maps, life, provider: unwind.provider };
         let mut last = "it has no thread that runs".to_owned();
         for tid in borrow::by_reluctance(target) {
@@ -198,7 +199,12 @@ fn try_thread(
 fn await_done(target: &Target, unwind: &UnwindCode, tid: Tid, journey: Journey) -> Result<(), RegisterError> {
     let begun = Instant::now();
     let mut nap = FIRST_NAP;
-    while done_word(target, unwind.done) != Some(journey.done()) {
+    loop {
+        match done_word(target, unwind.done) {
+            Some(word) if word == journey.done() => break,
+            Some(_) => {}
+            None => target.still_there(&target.maps()?)?,
+        }
         if begun.elapsed() >= PATIENCE || !target.process.alive() {
             return Err(RegisterError::Slow { tid, journey });
         }

@@ -115,6 +115,8 @@ mod request {
     pub const GET_SYSCALL_USER_DISPATCH_CONFIG: c_long = 0x4211;
 }
 
+/// How often threads that have ended are looked for while one is seized.
+const REAPING: Duration = Duration::from_millis(5);
 const O_TRACESYSGOOD: usize = 1;
 const O_TRACECLONE: usize = 8;
 const O_TRACEEXEC: usize = 0x10;
@@ -140,11 +142,24 @@ fn with_data<T>(request: libc::c_long, tid: Tid, addr: usize, data: &mut T) -> i
     if n == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Begins to trace a running thread without stopping it. Its future threads are traced too if `newborns`.
-pub fn seize(tid: Tid, newborns: bool) -> io::Result<()> {
-    let clones = if newborns { O_TRACECLONE } else { 0 };
-    plain(request::SEIZE, tid, O_TRACESYSGOOD | O_TRACEEXEC | clones)?;
-    fault::step("seize")
+/// Seizes threads. While the target is in exec, the kernel lets that wait; and the exec waits until those of ours that it has
+/// ended are taken note of. So they are, meanwhile.
+pub struct Seizer {
+    _alarm: sched::Alarm,
+}
+
+impl Seizer {
+    /// As long as it lives, calls that wait are interrupted.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { _alarm: sched::Alarm::every(REAPING)? })
+    }
+
+    /// Begins to trace a running thread without stopping it. Its future threads are traced too if `newborns`.
+    pub fn seize(&self, tid: Tid, newborns: bool) -> io::Result<()> {
+        let clones = if newborns { O_TRACECLONE } else { 0 };
+        plain(request::SEIZE, tid, O_TRACESYSGOOD | O_TRACEEXEC | clones)?;
+        fault::step("seize")
+    }
 }
 
 /// Asks a seized thread to stop; [`Event::Stop`] follows.
