@@ -1,6 +1,7 @@
 /*
- * Threads that live for a moment: each calls `whole` and makes one more before it ends. With "leaves" the first thread has ended,
- * else it sleeps. Board: calls of the old version, of the new one, calls that mixed them.
+ * Threads that live for a moment: each calls `whole` and makes one more before it ends. The first thread sleeps, or has ended
+ * ("leaves"). "execs": so many microseconds after it is told, another thread becomes sleep(1). Board: calls of the old version,
+ * of the new one, calls that mixed them.
  */
 //# flags: -O1 -pthread
 //# option: --replace whole=new_whole
@@ -22,7 +23,7 @@ int new_whole(void) { return twice(new_part); }
 #include "talk.h"
 #include <pthread.h>
 
-enum { LINES = 3 };
+enum { FEW = 3, MANY = 8 };
 
 static volatile uint64_t *board;
 
@@ -40,6 +41,13 @@ static void *live(void *heir)
     return NULL;
 }
 
+static void *become(void *unused)
+{
+    if (asked() && usleep(atoi(question)) == 0)
+        execlp("sleep", "sleep", "1000", NULL);
+    return unused;
+}
+
 int main(int argc, char **argv)
 {
     static pthread_attr_t heir;
@@ -47,9 +55,12 @@ int main(int argc, char **argv)
     board = board_open(argv[argc - 1]);
     if (pthread_attr_init(&heir) || pthread_attr_setdetachstate(&heir, PTHREAD_CREATE_DETACHED))
         return 94;
-    for (int i = 0; i < LINES; i++)
+    int execs = !strcmp(argv[1], "execs");
+    for (int i = 0; i < (execs ? MANY : FEW); i++)
         if (pthread_create(&thread, &heir, live, &heir))
             return 95;
+    if (execs && pthread_create(&thread, &heir, become, NULL))
+        return 96;
     ready();
     if (!strcmp(argv[1], "leaves"))
         pthread_exit(NULL);

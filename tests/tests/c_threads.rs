@@ -237,6 +237,27 @@ fn c7_threads_that_live_for_a_moment() {
     }
 }
 
+/// A thread calls exec while others are seized: the kernel lets neither go on until lp-apply has taken note of those that exec has
+/// ended.
+#[test]
+fn c7_exec_among_threads_that_live_for_a_moment() {
+    let (built, bundle) = Scenario::of("c7_heirs.c").bundle();
+    let board = Board::new(built.lab.path("board"));
+    for turn in 0..turns(80, 2000) {
+        let mut target = Target::start_command(Command::new(&built.exe).arg("execs").arg(board.path()));
+        let (pid, bundle) = (target.pid().to_string(), bundle.to_str().unwrap());
+        let applying = lp_apply_start([bundle, "--pid", &pid, "--wait", "2s"]);
+        target.send_line(&(turn % 25 * 1000).to_string());
+        wait_for("the other program", || {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            (name == "sleep\n").then_some(())
+        });
+        let verdict = applying.verdict();
+        let said = [Outcome::Gone, Outcome::Applied, Outcome::NotApplicable, Outcome::Blocked];
+        assert!(said.iter().any(|outcome| verdict.is(*outcome)), "{}", verdict.run);
+    }
+}
+
 /// A thread goes into uninterruptible sleep when it is to be stopped: that attempt fails. The thread does not wait for the next
 /// one that succeeds: for that, another one would have to leave the function.
 #[test]

@@ -74,7 +74,6 @@ pub fn let_go(pid: i32, tids: impl IntoIterator<Item = Tid>) {
 
 /// Lets go of those that could not be let go before and have stopped since. Whether some are left.
 fn let_go_late() -> bool {
-    sched::reap();
     release_after_exec();
     let Ok(mut lingering) = LINGERING.lock() else { return false };
     let mut newborn = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::choice::{Aids, ask_seccomp, can_run_errands, guarded_stack, has_stack_room, sleeps_unguarded};
 use super::leave::{self, Held, wait_for_stop};
-use super::{BorrowError, Borrowed, PATIENCE, Stopped, by_reluctance, goes_on_with};
+use super::{BorrowError, Borrowed, PATIENCE, Stopped, by_reluctance, goes_on_with, seize};
 use crate::arch::x86_64::{in_call, is_64_bit};
 use crate::identify::Target;
 use crate::identify::maps::Maps;
@@ -105,8 +105,9 @@ impl<'a> Borrowed<'a> {
             return Err(no_thread(format!("thread {tid} is in uninterruptible sleep")));
         }
         let call = |what| move |source| BorrowError::Call { what, tid, source };
-        let seized = Seizer::new().map_err(call("setting an alarm for the seizing"))?.seize(tid, false);
-        seized.map_err(|source| BorrowError::Seize { tid, source })?;
+        let seizer = Seizer::new().map_err(call("setting an alarm for the seizing"))?;
+        seize(&seizer, &target.process, tid, false).map_err(|source| BorrowError::Seize { tid, source })?;
+        drop(seizer);
         let held = Held { pid: target.process.pid, tid };
         if !target.process.has_thread(tid) {
             return Err(no_thread(format!("thread {tid} ended")));

@@ -2,6 +2,7 @@
 
 use super::PauseError;
 use crate::arch::x86_64 as arch;
+use crate::borrow;
 use crate::identify::Target;
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::Tid;
@@ -41,7 +42,11 @@ pub fn glance(target: &Target) -> Result<Glance, PauseError> {
             Doing::Unknown => false,
         };
         match (!told).then(|| process.thread_state(tid)) {
-            Some(Some('D')) => return Err(stuck(target, tid)),
+            Some(Some('D')) => {
+                // It may be in exec, which waits for those of ours that it has ended.
+                borrow::reap(process);
+                return Err(stuck(target, tid));
+            }
             Some(None | Some('Z' | 'X')) => {}
             Some(Some(_)) | None => _ = threads.insert(tid, doing),
         }

@@ -3,7 +3,7 @@
 use super::Thread;
 use super::error::{PauseError, call};
 use super::glance::{Glance, stuck};
-use crate::borrow::let_go;
+use crate::borrow::{self, let_go};
 use crate::identify::Target;
 use crate::sys::fault::step;
 use crate::sys::proc::Doing;
@@ -125,7 +125,7 @@ impl<'a> Seized<'a> {
                 }
                 let doing = glance.threads.get(&tid).copied().unwrap_or_else(|| process.thread_doing(tid));
                 let asleep = !matches!(doing, Doing::Running);
-                match seizer.seize(tid, true) {
+                match borrow::seize(&seizer, process, tid, true) {
                     Ok(()) => {}
                     Err(e) if e.raw_os_error() == Some(libc::ESRCH) => continue,
                     // A zombie cannot be seized and does not run; a newborn of ours is ours already.

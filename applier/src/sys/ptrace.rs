@@ -97,6 +97,9 @@ pub enum Event {
     Exited,
 }
 
+/// In the request's register.
+pub(super) const SEIZE: libc::c_long = 0x4206;
+
 mod request {
     use std::ffi::c_long;
     pub const POKEDATA: c_long = 5;
@@ -106,7 +109,6 @@ mod request {
     pub const DETACH: c_long = 17;
     pub const SYSCALL: c_long = 24;
     pub const GETEVENTMSG: c_long = 0x4201;
-    pub const SEIZE: c_long = 0x4206;
     pub const INTERRUPT: c_long = 0x4207;
     pub const GETSIGMASK: c_long = 0x420a;
     pub const SETSIGMASK: c_long = 0x420b;
@@ -115,7 +117,7 @@ mod request {
     pub const GET_SYSCALL_USER_DISPATCH_CONFIG: c_long = 0x4211;
 }
 
-/// How often threads that have ended are looked for while one is seized.
+/// How long an exec of the target may hold up the seizing before the dead are looked for.
 const REAPING: Duration = Duration::from_millis(5);
 const O_TRACESYSGOOD: usize = 1;
 const O_TRACECLONE: usize = 8;
@@ -142,22 +144,24 @@ fn with_data<T>(request: libc::c_long, tid: Tid, addr: usize, data: &mut T) -> i
     if n == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Seizes threads. While the target is in exec, the kernel lets that wait; and the exec waits until those of ours that it has
-/// ended are taken note of. So they are, meanwhile.
+/// Seizes threads, and does not wait longer for it than [`REAPING`].
 pub struct Seizer {
     _alarm: sched::Alarm,
 }
 
 impl Seizer {
-    /// As long as it lives, calls that wait are interrupted.
+    /// As long as it lives, other calls that wait are interrupted too.
     pub fn new() -> io::Result<Self> {
         Ok(Self { _alarm: sched::Alarm::every(REAPING)? })
     }
 
     /// Begins to trace a running thread without stopping it. Its future threads are traced too if `newborns`.
+    ///
+    /// # Errors
+    /// EINTR: the target is in exec.
     pub fn seize(&self, tid: Tid, newborns: bool) -> io::Result<()> {
         let clones = if newborns { O_TRACECLONE } else { 0 };
-        plain(request::SEIZE, tid, O_TRACESYSGOOD | O_TRACEEXEC | clones)?;
+        plain(SEIZE, tid, O_TRACESYSGOOD | O_TRACEEXEC | clones)?;
         fault::step("seize")
     }
 }

@@ -1,10 +1,11 @@
 //! lp-apply's own standing with the kernel: how it is woken, how it is scheduled, how it dies in tests.
 
+use super::ptrace;
 use std::time::Duration;
 use std::{io, mem, ptr};
 
 /// Makes stops of traced threads wake [`wait_child`]: SIGCHLD is blocked and not ignored. SIGTSTP is blocked as well. The
-/// signal of [`Alarm`] interrupts, and calls [`reap`].
+/// signal of [`Alarm`] only interrupts.
 ///
 /// Source: signal(7): a blocked signal stays pending, even if its default action is to be ignored; ptrace(2): the tracer
 /// gets SIGCHLD for stops of its tracees.
@@ -22,42 +23,39 @@ pub fn listen_for_children() -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     // Without SA_RESTART.
     #[allow(clippy::as_conversions, reason = "there is no other way to the address of a function")]
-    let handler = (on_alarm as extern "C" fn(libc::c_int)) as libc::sighandler_t;
-    action.sa_sigaction = handler;
-    // SAFETY: sigaction(2) reads `action`, which lives until it returns; its handler makes one system call that signal-safety(7)
-    // allows, and leaves errno as it was.
+    let handler = (on_alarm as extern "C" fn(_, _, _)) as libc::sighandler_t;
+    (action.sa_sigaction, action.sa_flags) = (handler, libc::SA_SIGINFO);
+    // SAFETY: sigaction(2) reads `action`, which lives until it returns; its handler makes no call and touches
+    // nothing but what the kernel has saved for its end.
     if unsafe { libc::sigaction(alarm_signal(), &raw const action, ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
     }
     change_mask(libc::SIG_UNBLOCK, &set_of(alarm_signal()))
 }
 
-extern "C" fn on_alarm(_: libc::c_int) {
-    // SAFETY: it takes nothing and cannot fail.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: errno of this thread is there as long as it runs.
-    let before = unsafe { errno.read() };
-    reap();
-    // SAFETY: as above.
-    unsafe { errno.write(before) };
-}
+/// The instruction that makes a system call.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
-/// Takes note of the threads of ours that have ended. Until somebody does, the kernel keeps them; and if it was an exec that has
-/// ended them, it waits. ptrace(2) tells of it under "execve(2) under ptrace".
-pub fn reap() {
-    loop {
-        // SAFETY: siginfo_t is made of integers and pointers, for which all zeroes is a valid value.
-        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-        // SAFETY: waitid(2) writes only `info`, which lives until it returns.
-        let n = unsafe {
-            let options = libc::WEXITED | libc::WNOHANG | libc::__WALL;
-            let nobody = ptr::null_mut::<libc::rusage>();
-            libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, &raw mut info, options, nobody)
-        };
-        // SAFETY: waitid filled in the SIGCHLD fields of `info`, or left it all zeroes.
-        if n != 0 || unsafe { info.si_pid() } == 0 {
-            return;
-        }
+/// What the alarm interrupts returns EINTR by itself, without SA_RESTART; but SEIZE, which the kernel makes again whatever happens.
+/// So it is left out here.
+///
+/// Source: `struct ucontext` of the kernel's asm/ucontext.h and `struct sigcontext` of asm/sigcontext.h, in words.
+extern "C" fn on_alarm(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    const REGISTERS: usize = 5;
+    const RDI: usize = REGISTERS + 8;
+    const RAX: usize = REGISTERS + 13;
+    const RIP: usize = REGISTERS + 16;
+    // SAFETY: the kernel has written a `struct ucontext` there, which begins with so many words, and nobody else uses it.
+    let words = unsafe { &mut *context.cast::<[u64; RIP + 1]>() };
+    let (call, request) = (words[RAX].cast_signed(), words[RDI].cast_signed());
+    if (call, request) != (libc::SYS_ptrace, ptrace::SEIZE) {
+        return;
+    }
+    let code = ptr::with_exposed_provenance::<[u8; 2]>(lpb::addr::to_usize(words[RIP]));
+    // SAFETY: this thread runs that code, or will, next.
+    if unsafe { code.read_unaligned() } == SYSCALL {
+        words[RAX] = i64::from(-libc::EINTR).cast_unsigned();
+        words[RIP] = words[RIP].wrapping_add(2);
     }
 }
 
@@ -77,7 +75,7 @@ fn set_of(signal: libc::c_int) -> libc::sigset_t {
     set
 }
 
-/// While it lives, a system call that waits is interrupted (EINTR) again and again, and threads that have ended are taken note of.
+/// While it lives, a system call that waits is interrupted (EINTR) again and again.
 #[must_use]
 pub struct Alarm {
     timer: libc::c_int,
@@ -129,7 +127,6 @@ pub fn wait_child(limit: Duration) {
     };
     // SAFETY: sigtimedwait(2) reads `set` and `limit`, which live until it returns; siginfo is not asked for.
     unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit) };
-    reap();
 }
 
 /// Brings all of lp-apply into memory and keeps it there: a page of it that had to be fetched, perhaps from a disk, would be
