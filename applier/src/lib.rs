@@ -110,7 +110,14 @@ fn command(args: &Args) -> Output {
             finished(args, "apply", Some(&bundle), reports)
         }
         (command, Err((message, hint))) => {
-            let command = if matches!(command, Command::Revert(_)) { "revert" } else { "apply" };
+            let (command, hint) = match command {
+                Command::Revert(word) if !word.as_encoded_bytes().contains(&b'/') => (
+                    "revert",
+                    format!("{hint}; if it is the name of a patch, name that by its id, as `lp-apply list` shows it"),
+                ),
+                Command::Revert(_) => ("revert", hint),
+                _ => ("apply", hint),
+            };
             failure(command, Exit::Bundle, &message, &hint, args.settings.json)
         }
     }

@@ -233,6 +233,20 @@ fn lp_apply_damaged_bundles() {
     });
 }
 
+/// A word that is the name of a patch and of a file is the file. Who means the patch is told how to say so.
+#[test]
+fn lp_apply_revert_of_a_file_like_a_patch() {
+    Patient::new().stays_the_same(|p| {
+        let file = p.built.lab.write("fix", "no bundle");
+        let mut command = lp_apply_command();
+        command.current_dir(file.parent().unwrap()).args(["revert", "fix", "--pid", &p.pid, "--json"]);
+        let verdict = Running::start(&mut command).verdict();
+        expect_error(&verdict, 3, &["fix", "not an lpb bundle"]);
+        let hint = verdict.run.json()["error"]["hint"].to_string();
+        assert!(hint.contains("by its id"), "{hint}");
+    });
+}
+
 /// What is no regular file, or larger than any bundle, is not read: the run neither waits nor takes memory for it.
 #[test]
 fn lp_apply_bundles_that_are_no_files() {

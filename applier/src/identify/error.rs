@@ -128,11 +128,11 @@ pub enum IdentifyError {
         pid: i32,
     },
     /// Something of /proc cannot be read.
-    #[error("/proc/{pid}/{what} cannot be read: {source}")]
+    #[error("/proc/{pid}{what} cannot be read: {source}")]
     Proc {
         /// The target.
         pid: i32,
-        /// The file.
+        /// The file, behind a slash; empty: the folder itself.
         what: &'static str,
         /// Why.
         source: io::Error,

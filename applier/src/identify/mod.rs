@@ -65,7 +65,7 @@ impl Target {
         let process = open_process(pid)?;
         let name_of = |pid| Process::open(pid).and_then(|p| p.text("comm")).unwrap_or_default().trim_end().to_owned();
         // The lock comes first: while another lp-apply is at work, it is the tracer.
-        if !process.lock().map_err(|source| IdentifyError::Proc { pid, what: ".", source })? {
+        if !process.lock().map_err(|source| IdentifyError::Proc { pid, what: "", source })? {
             return Err(IdentifyError::Locked { pid, holder: lock::holder(&process) });
         }
         let status = process.text("status").map_err(|_| IdentifyError::NoProcess { pid })?;
@@ -148,7 +148,7 @@ impl Target {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 Err(IdentifyError::Access { pid, control: access::control(&process) })
             }
-            Err(source) => Err(IdentifyError::Proc { pid, what: "mem", source }),
+            Err(source) => Err(IdentifyError::Proc { pid, what: "/mem", source }),
         }
     }
 
@@ -158,7 +158,7 @@ impl Target {
         match self.process.text("maps") {
             Ok(text) => Ok(Maps::parse(&text)),
             Err(_) if !self.process.alive() => Err(IdentifyError::NoProcess { pid }),
-            Err(source) => Err(IdentifyError::Proc { pid, what: "maps", source }),
+            Err(source) => Err(IdentifyError::Proc { pid, what: "/maps", source }),
         }
     }
 

@@ -9,6 +9,9 @@ use crate::sys::ptrace::Tid;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// A look as young as this is good in any case: most threads that sleep do so for longer.
+const FRESH: Duration = Duration::from_millis(10);
+
 /// What every thread was doing when it was looked at.
 #[derive(Debug)]
 pub struct Glance {
@@ -20,9 +23,10 @@ pub struct Glance {
 }
 
 impl Glance {
-    /// Whether less time has gone by since the look than the look itself took: the news of another one would be no younger.
+    /// Whether another look would tell little more: this one is young, or it would be no younger once it is over. A thread that
+    /// has moved since is found where it stands, at the price of a stop that comes to nothing.
     pub fn is_fresh(&self) -> bool {
-        self.over.elapsed() < self.took
+        self.over.elapsed() < self.took.max(FRESH)
     }
 }
 
