@@ -36,10 +36,11 @@ pub fn listen_for_children() -> io::Result<()> {
 /// The instruction that makes a system call.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
-/// What the alarm interrupts returns EINTR by itself, without SA_RESTART; but SEIZE, which the kernel makes again whatever happens.
-/// So it is left out here.
+/// Most calls that the alarm interrupts return EINTR. SEIZE does not: the kernel makes it again, whatever sigaction(2) says. So it is
+/// skipped here, with EINTR for its result.
 ///
-/// Source: `struct ucontext` of the kernel's asm/ucontext.h and `struct sigcontext` of asm/sigcontext.h, in words.
+/// Source: `ptrace_attach` of Linux (ERESTARTNOINTR); `struct ucontext` of asm/ucontext.h and `struct sigcontext` of
+/// asm/sigcontext.h, in words.
 extern "C" fn on_alarm(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     const REGISTERS: usize = 5;
     const RDI: usize = REGISTERS + 8;
