@@ -4,10 +4,10 @@ use super::choice::{Aids, ask_seccomp, can_run_errands, guarded_stack, has_stack
 use super::leave::{self, Held, wait_for_stop};
 use super::{BorrowError, Borrowed, PATIENCE, Stopped, by_reluctance, goes_on_with, seize};
 use crate::arch::x86_64::{in_call, is_64_bit};
-use crate::identify::Target;
 use crate::identify::maps::Maps;
 use crate::identify::seccomp::Call;
 use crate::identify::stub::StubPlace;
+use crate::identify::{IdentifyError, Target};
 use crate::patience::Patience;
 use crate::sys::ptrace::{self, Event, Seizer, Tid};
 use lpb::RunAddr;
@@ -33,6 +33,8 @@ impl<'a> Borrowed<'a> {
             match taken {
                 // A process whose threads are all zombies has ended too.
                 Err(_) if target.process.has_ended() => return Err(BorrowError::Gone { pid }),
+                // The threads that are there now are another program's.
+                Err(why @ BorrowError::Identify(IdentifyError::Exec { .. })) => return Err(why),
                 Err(_) if !patience.is_over() && others() => {}
                 taken => return taken,
             }
@@ -64,6 +66,7 @@ impl<'a> Borrowed<'a> {
                     borrowed.give_back()?;
                     put_off.push(tid);
                 }
+                Err(why @ BorrowError::Identify(IdentifyError::Exec { .. })) => return Err(why),
                 Err(why) => last = why,
             }
         }
