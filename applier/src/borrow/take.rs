@@ -26,10 +26,15 @@ impl<'a> Borrowed<'a> {
         loop {
             let mut tried = Vec::new();
             let taken = Self::take_one(target, place, calls, &mut tried);
-            // Threads may end as fast as they are tried, and others be there instead.
+            // Threads may end as fast as they are tried, and others be there instead: unless all are listed, and each has been
+            // tried or is a zombie.
             tried.sort_unstable();
-            let others =
-                || target.process.threads().is_ok_and(|tids| tids.iter().any(|t| tried.binary_search(t).is_err()));
+            let process = &target.process;
+            let is_other = |tid: &Tid| tried.binary_search(tid).is_err() && process.thread_state(*tid) != Some('Z');
+            let others = || {
+                let listed = process.threads().unwrap_or_default();
+                listed.iter().any(is_other) || process.thread_count() != Some(listed.len())
+            };
             match taken {
                 // A process whose threads are all zombies has ended too.
                 Err(_) if target.process.has_ended() => return Err(BorrowError::Gone { pid }),
