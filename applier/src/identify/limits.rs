@@ -111,8 +111,8 @@ fn may_lock(status: &str, uid_map: &str) -> bool {
     super::preflight::maps_all_users(uid_map) && effective.is_some_and(|caps| caps & CAP_IPC_LOCK != 0)
 }
 
-/// Whether the kernel locks what the target maps from now on, since that has called mlockall(2) with MCL_FUTURE. The kernel does not tell; but locked code, stack or heap come
-/// from mlockall, and of MCL_CURRENT alone programs have little use.
+/// Whether the kernel locks what the target maps from now on, since that has called mlockall(2) with MCL_FUTURE. The kernel does
+/// not tell; but locked code, stack or heap come from mlockall, and of MCL_CURRENT alone programs have little use.
 fn locks_all(smaps: &str) -> bool {
     let mut telling = false;
     smaps.lines().any(|line| {
