@@ -39,6 +39,7 @@ use crate::identify::seccomp::Call;
 use crate::identify::stub::{INTENT_LEN, StubPlace, encode_intent, stub_up_to_intent};
 use crate::sys::fault::step;
 use crate::sys::ptrace::{self, Regs, Tid};
+use crate::sys::sched::Urgent;
 use choice::Aids;
 use leave::Held;
 use lpb::RunAddr;
@@ -78,6 +79,7 @@ struct Stopped {
     called: bool,
     /// What stood where the context is.
     below: Option<(RunAddr, Vec<u8>)>,
+    _urgent: Option<Urgent>,
 }
 
 /// A call that the kernel has refused, and why.
@@ -201,7 +203,8 @@ impl<'a> Borrowed<'a> {
 
     /// Lets it go where it has set off to. Nobody waits for it.
     fn let_off(&mut self) -> Result<(), BorrowError> {
-        self.stopped = None;
+        // Forgotten once it has gone: that takes time.
+        let _stopped = self.stopped.take();
         self.target.memory.with_stopped(None);
         let target = self.target;
         ptrace::detach(self.tid, 0).map_err(self.failed("PTRACE_DETACH")).inspect_err(|_| {

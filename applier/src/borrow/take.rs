@@ -9,7 +9,9 @@ use crate::identify::seccomp::Call;
 use crate::identify::stub::StubPlace;
 use crate::identify::{IdentifyError, Target};
 use crate::patience::Patience;
+use crate::sys::proc::Doing;
 use crate::sys::ptrace::{self, Event, Seizer, Tid};
+use crate::sys::sched::Urgent;
 use lpb::RunAddr;
 
 impl<'a> Borrowed<'a> {
@@ -65,23 +67,43 @@ impl<'a> Borrowed<'a> {
                 put_off.push(tid);
                 continue;
             }
-            match Self::stop(target, place, tid, &maps, calls) {
-                Ok(borrowed) if borrowed.is_guarded(&maps) => return Ok(borrowed.keeping(maps)),
-                Ok(borrowed) => {
+            match Self::stop_or_next(target, place, tid, &maps, calls, &mut last)? {
+                Some(borrowed) if borrowed.is_guarded(&maps) => return Ok(borrowed.keeping(maps)),
+                Some(borrowed) => {
                     borrowed.give_back()?;
                     put_off.push(tid);
                 }
-                Err(why @ BorrowError::Identify(IdentifyError::Exec { .. })) => return Err(why),
-                Err(why) => last = why,
+                None => {}
             }
         }
         for tid in put_off {
-            match Self::stop(target, place, tid, &maps, calls) {
-                Ok(borrowed) => return Ok(borrowed.keeping(maps)),
-                Err(why) => last = why,
+            if let Some(borrowed) = Self::stop_or_next(target, place, tid, &maps, calls, &mut last)? {
+                return Ok(borrowed.keeping(maps));
             }
         }
         Err(last)
+    }
+
+    /// [`Self::stop`] for one of several threads. `None`: another may do; why this one did not is in `last`.
+    ///
+    /// # Errors
+    /// If no other will do either: they are another program's.
+    fn stop_or_next(
+        target: &'a Target,
+        place: &'a StubPlace,
+        tid: Tid,
+        maps: &Maps,
+        calls: &[Call],
+        last: &mut BorrowError,
+    ) -> Result<Option<Self>, BorrowError> {
+        match Self::stop(target, place, tid, maps, calls) {
+            Ok(borrowed) => Ok(Some(borrowed)),
+            Err(why @ BorrowError::Identify(IdentifyError::Exec { .. })) => Err(why),
+            Err(why) => {
+                *last = why;
+                Ok(None)
+            }
+        }
     }
 
     /// Stops this thread.
@@ -116,6 +138,8 @@ impl<'a> Borrowed<'a> {
         let seizer = Seizer::new().map_err(call("setting an alarm for the seizing"))?;
         seize(&seizer, &target.process, tid, false).map_err(|source| BorrowError::Seize { tid, source })?;
         drop(seizer);
+        // Whoever took the processor while a thread that computes stands still would hold that up too.
+        let urgent = matches!(target.process.thread_doing(tid), Doing::Running).then(Urgent::raise);
         let held = Held { pid: target.process.pid, tid };
         if !target.process.has_thread(tid) {
             return Err(no_thread(format!("thread {tid} ended")));
@@ -142,7 +166,8 @@ impl<'a> Borrowed<'a> {
         let errands = !in_call(&live) && stop == Event::Stop && can_run_errands(target, maps, &live, &mut aids.room);
         std::mem::forget(held);
         target.memory.with_stopped(Some(tid));
-        let stopped = Stopped { live, original, mask, errands, armed: false, called: false, below: None };
+        let stopped =
+            Stopped { live, original, mask, errands, armed: false, called: false, below: None, _urgent: urgent };
         Ok(Self { target, place, tid, stopped: Some(stopped), stub: false, kept: (None, Some(aids)) })
     }
 
