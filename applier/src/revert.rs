@@ -65,7 +65,10 @@ fn perform(
     };
     let mut message = format!("{} is no longer in force", life.name);
     if let Some(why) = &undone.kept {
-        message.push_str(&format!("; its memory stays until the next lp-apply, because {why}"));
+        message.push_str(&match target.fate() {
+            Some(fate) => format!("; meanwhile {fate}"),
+            None => format!("; its memory stays until the next lp-apply, because {why}"),
+        });
     }
     if !undone.left.is_empty() {
         message.push_str(&format!("; left as the program has changed it since: {}", undone.left.join(", ")));

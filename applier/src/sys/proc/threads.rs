@@ -40,10 +40,11 @@ impl Process {
         stat_field(&self.line("stat").ok()?, 20)?.parse().ok()
     }
 
-    /// Name of a thread, without control characters.
+    /// Name of a thread, without control characters; "?": it has ended, or has none.
     pub fn thread_name(&self, tid: Tid) -> String {
         let name = self.text(&format!("task/{tid}/comm")).unwrap_or_default();
-        name.trim_end().replace(char::is_control, "?")
+        let name = name.trim_end().replace(char::is_control, "?");
+        if name.is_empty() { "?".into() } else { name }
     }
 
     /// What a thread is doing, without stopping it.
