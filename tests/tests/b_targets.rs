@@ -47,6 +47,12 @@ fn b14_plugin() {
     let build =
         ["build", "--patch", text(&patch), "--target", text(&program), "--module", text(&plugin), "-o", text(&bundle)];
     lp_compile(build.iter().chain(&replace)).expect(4).says("libb14_plugin.so:plugin_call");
+    let caller = "extern int plugin_call(int x); int new_tweak(int x) { return plugin_call(x); }";
+    let patch = lab.patch(text(&lab.write("caller.c", caller)), &[]);
+    let build = ["build", "--patch", text(&patch), "--target", text(&program), "--module", text(&plugin)];
+    let build = build.iter().copied().chain(["--replace", "tweak=new_tweak", "-o", text(&bundle)]);
+    lp_compile(build.clone()).expect(4).says("--bind plugin_call=libb14_plugin.so:plugin_call");
+    lp_compile(build.chain(["--bind", "plugin_call=libb14_plugin.so:plugin_call"])).expect(0);
 }
 
 #[test]

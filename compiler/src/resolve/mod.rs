@@ -53,6 +53,8 @@ pub enum ResolveError {
         used_by: String,
         searched: Vec<String>,
         near: Vec<String>,
+        /// A module that has it, for those who name the module.
+        module: Option<String>,
         linked: bool,
     },
     #[error("{symbol}, used by {used_by}: {source}")]
@@ -81,6 +83,10 @@ impl Explain for ResolveError {
             }
             Self::Unresolved { symbol, .. } if symbol.starts_with("__emutls_get_address") => {
                 "the target has to load libgcc_s.so.1 for that; else keep the value in a pthread key".to_owned()
+            }
+            Self::Unresolved { module: Some(module), symbol, .. } => {
+                let name = plain(symbol);
+                format!("{module} has it, whose names others do not see: --bind {name}={module}:{name}")
             }
             Self::Unresolved { near, symbol, linked, .. } => {
                 let name = plain(symbol);

@@ -116,6 +116,7 @@ impl Resolver<'_> {
             used_by: asked.used_by.clone(),
             searched: self.scope.in_sight().map(|(_, o)| o.path().display().to_string()).collect(),
             near: self.near(name),
+            module: self.out_of_sight(name, &want, class),
             linked: self.scope.get(Scope::TARGET).is_some_and(Object::is_static),
         }
         .into())
@@ -124,6 +125,13 @@ impl Resolver<'_> {
     /// Whether this library of gcc's own is a part of the target: linked with -static-libgcc, -static-libstdc++.
     fn is_inside(&self, library: &str) -> bool {
         ["libgcc_s.so.1", "libstdc++.so.6"].contains(&library) && self.scope.by_name(library).is_none()
+    }
+
+    /// A module that exports this name where the patch does not see it.
+    fn out_of_sight(&self, name: &str, want: &Want, class: Class) -> Option<String> {
+        let has_it = |o: &Object| lookup_in(o, name.as_bytes(), want, class).is_some();
+        let (id, _) = self.scope.iter().find(|(_, o)| o.private && has_it(o))?;
+        Some(self.scope.name(id))
     }
 
     /// Similar names. Looking for them takes time in proportion to all symbols, so not for every name of a hostile patch.
