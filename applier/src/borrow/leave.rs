@@ -6,8 +6,8 @@ use crate::identify::Target;
 use crate::sys::ptrace::{self, Event, Regs, Tid};
 use crate::sys::sched;
 use lpb::RunAddr;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long threads that are to be let go may take to stop, all together, and how long they are polled for at first.
@@ -32,22 +32,26 @@ impl Drop for Held {
 /// the stop that they were asked for, and would stand still as long as lp-apply lives.
 static LINGERING: Mutex<Vec<Tid>> = Mutex::new(Vec::new());
 
-/// The process whose threads were let go last. A thread that calls exec loses its own number, and stops with the one of its
-/// process, under which it may be nobody's to let go.
-static LAST_PROCESS: AtomicI32 = AtomicI32::new(0);
+/// The processes whose threads were let go. A thread that calls exec loses its own number, and stops with the one of its process,
+/// under which it may be nobody's to let go.
+static PROCESSES: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 fn release_after_exec() {
-    let tid = Tid(LAST_PROCESS.load(Relaxed));
-    if matches!(ptrace::poll(tid), Ok(Some(Event::Exec))) {
-        // An error means that it is gone.
-        let _ = ptrace::detach(tid, 0);
+    let Ok(processes) = PROCESSES.lock() else { return };
+    for tid in processes.iter().copied().map(Tid) {
+        if matches!(ptrace::poll(tid), Ok(Some(Event::Exec))) {
+            // An error means that it is gone.
+            let _ = ptrace::detach(tid, 0);
+        }
     }
 }
 
 /// Lets traced threads go wherever they are, with the signals they were about to get: those that stand still at once. The others
 /// have to stop for that, which they do together. `pid`: their process.
 pub fn let_go(pid: i32, tids: impl IntoIterator<Item = Tid>) {
-    LAST_PROCESS.store(pid, Relaxed);
+    if let Ok(mut processes) = PROCESSES.lock() {
+        processes.insert(pid);
+    }
     let mut newborn = Vec::new();
     let mut left: Vec<Tid> = tids.into_iter().filter(|tid| !release(*tid, &mut newborn)).collect();
     left.retain(|tid| ptrace::interrupt(*tid).is_ok());
