@@ -8,6 +8,6 @@ fn main() {
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("PROFILE", "release") {
         let dir = var("CARGO_MANIFEST_DIR").unwrap_or_default();
         println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-        println!("cargo:rustc-link-arg-bins=-Wl,-T,{dir}/no_unwind.ld");
+        println!("cargo:rustc-link-arg-bins=-T{dir}/no_unwind.ld");
     }
 }
