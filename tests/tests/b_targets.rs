@@ -53,6 +53,10 @@ fn b14_plugin() {
     let build = build.iter().copied().chain(["--replace", "tweak=new_tweak", "-o", text(&bundle)]);
     lp_compile(build.clone()).expect(4).says("--bind plugin_call=libb14_plugin.so:plugin_call");
     lp_compile(build.chain(["--bind", "plugin_call=libb14_plugin.so:plugin_call"])).expect(0);
+    let mut target = Target::start_command(Command::new(&program).arg(&plugin));
+    check(&mut target, &bundle, "5", "6 977", "8 2");
+    assert_eq!(target.ask("5"), "9 977");
+    target.finish();
 }
 
 #[test]

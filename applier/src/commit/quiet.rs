@@ -119,9 +119,6 @@ pub fn wait_until_stoppable(target: &Target, patience: Patience) -> Result<Glanc
     loop {
         match pause::glance(target) {
             Err(stuck) if !patience.is_over() => {
-                if let Some(fate) = target.fate() {
-                    return Err(fate.into());
-                }
                 progress::waiting(target.process.pid, patience, || stuck.to_string());
                 borrow::nap(LONGEST_NAP.min(patience.left()));
             }
