@@ -139,10 +139,10 @@ impl<'a> Seized<'a> {
             listed.sort_unstable();
             listed.dedup();
             self.keep_only(&listed);
-            // A list breaks off at a thread that ends meanwhile. Ours, and zombies, are counted as long as they are ours: if
-            // nobody else is, nobody is missing.
+            // A list breaks off at a thread that ends meanwhile. Ours are counted as long as they are ours, and whoever is a zombie
+            // after the counting was counted: if these are all, nobody is missing.
             let is_known = |tid: &Tid| self.threads.contains_key(tid) || process.thread_state(*tid) == Some('Z');
-            if listed.iter().all(is_known) && process.thread_count() == Some(listed.len()) {
+            if process.thread_count() == Some(listed.len()) && listed.iter().all(is_known) {
                 return Ok(());
             }
         }
