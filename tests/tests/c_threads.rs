@@ -237,6 +237,23 @@ fn c7_threads_that_live_for_a_moment() {
     }
 }
 
+/// A thread is made while all are seized and listed, and is not there before that is done: it is missed neither.
+#[test]
+fn c7_a_thread_that_is_being_made() {
+    let (built, bundle) = Scenario::of("c7_births.c").bundle();
+    let board = Board::new(built.lab.path("board"));
+    let target = Target::start_command(Command::new(&built.exe).arg(board.path()));
+    let (pid, bundle) = (target.pid().to_string(), bundle.to_str().unwrap());
+    let [old, new, mixed] = [0, 1, 2];
+    for _ in 0..turns(100, 1000) {
+        lp_apply([bundle, "--pid", &pid, "--wait", "60s"]).expect(Outcome::Applied);
+        board.wait_growth(new, 2);
+        lp_apply(["revert", bundle, "--pid", &pid, "--wait", "60s"]).expect(Outcome::Reverted);
+        board.wait_growth(old, 2);
+    }
+    assert_eq!(board.get(mixed), 0, "calls that mixed the versions");
+}
+
 /// A thread calls exec while others are seized: the kernel lets neither go on until lp-apply has taken note of those that exec has
 /// ended.
 #[test]

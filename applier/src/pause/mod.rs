@@ -4,7 +4,8 @@
 //! SEIZE each            nobody is stopped; threads born from now on are ours too
 //! INTERRUPT + wait      the threads that sleep; their stacks are judged while the others still run
 //! INTERRUPT + wait      the threads that run: they stand still the shortest time
-//! ...                   their stacks, the commit
+//! count                 a thread that was being made meanwhile may be missing: once more, then
+//! ...                   the stacks, the commit
 //! DETACH each           those that run first
 //! ```
 //! What is found of a thread that stands still stays true: its frames lie on its own stack, which nobody else returns through,
@@ -74,9 +75,14 @@ impl<'a> Paused<'a> {
         let started = Instant::now();
         let deadline = started.checked_add(PATIENCE).unwrap_or(started);
         let mut threads = Vec::with_capacity(seized.threads.len());
-        for asleep in [true, false] {
-            if let Err(found) = seized.stop_wave(asleep, deadline, &mut threads, &mut judge)? {
-                return Ok(Err(found));
+        loop {
+            for asleep in [true, false] {
+                if let Err(found) = seized.stop_wave(asleep, deadline, &mut threads, &mut judge)? {
+                    return Ok(Err(found));
+                }
+            }
+            if !seized.seize_missing(glance)? {
+                break;
             }
         }
         let (known, pid) = (std::mem::take(&mut seized.threads), target.process.pid);
@@ -97,16 +103,16 @@ impl<'a> Paused<'a> {
     fn release(&mut self) {
         self.target.memory.with_stopped(None);
         let threads = std::mem::take(&mut self.threads);
-        // In the order of their stops: those that slept first.
-        let (asleep, awake) = threads.split_at(threads.partition_point(|t| t.asleep));
-        awake.iter().for_each(go_on);
-        if !awake.is_empty() && asleep.len() > CROWD {
+        let (asleep, awake) = (threads.iter().filter(|t| t.asleep), threads.iter().filter(|t| !t.asleep));
+        let crowded = asleep.clone().nth(CROWD).is_some() && awake.clone().next().is_some();
+        awake.for_each(go_on);
+        if crowded {
             let started = Instant::now();
             while started.elapsed() < HEAD_START {
                 std::hint::spin_loop();
             }
         }
-        asleep.iter().for_each(go_on);
+        asleep.for_each(go_on);
     }
 }
 

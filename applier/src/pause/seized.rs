@@ -6,7 +6,7 @@ use super::glance::{Glance, stuck};
 use crate::borrow::{self, let_go};
 use crate::identify::Target;
 use crate::sys::fault::step;
-use crate::sys::proc::Doing;
+use crate::sys::proc::{Doing, ThreadCount};
 use crate::sys::ptrace::{self, Event, Seizer, Tid};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -34,6 +34,7 @@ pub(super) enum Seen {
 pub(super) struct Seized<'a> {
     target: &'a Target,
     pub(super) threads: BTreeMap<Tid, Seen>,
+    count: ThreadCount,
     /// Born in this wave, and not waited for yet.
     newborn: Vec<Tid>,
 }
@@ -41,9 +42,26 @@ pub(super) struct Seized<'a> {
 impl<'a> Seized<'a> {
     /// Makes all threads ours; those of `glance` were seen before.
     pub(super) fn all(target: &'a Target, glance: &Glance) -> Result<Self, PauseError> {
-        let mut seized = Self { target, threads: BTreeMap::new(), newborn: Vec::new() };
+        let count = target.process.open_count().map_err(|_| PauseError::Gone { pid: target.process.pid })?;
+        let mut seized = Self { target, threads: BTreeMap::new(), count, newborn: Vec::new() };
         seized.seize_all(glance)?;
         Ok(seized)
+    }
+
+    /// Makes those threads ours that are missing now that all others stand still. Whether there was one.
+    ///
+    /// A thread that was making another one in the kernel when it was seized had settled before that nobody is told of it: that one
+    /// is not ours, and was perhaps not in any list yet. A thread that stands still makes no more.
+    pub(super) fn seize_missing(&mut self, glance: &Glance) -> Result<bool, PauseError> {
+        let process = &self.target.process;
+        // The first thread is counted as long as the process lives.
+        let first = Tid(process.pid);
+        let has_ended = !self.threads.contains_key(&first) && process.thread_state(first) == Some('Z');
+        if self.count.now() == Some(self.threads.len().saturating_add(usize::from(has_ended))) {
+            return Ok(false);
+        }
+        self.seize_all(glance)?;
+        Ok(self.threads.values().any(|seen| *seen != Seen::Stopped))
     }
 
     fn running(&self, asleep: bool) -> impl Iterator<Item = Tid> {
@@ -138,7 +156,7 @@ impl<'a> Seized<'a> {
             listed = process.threads().map_err(|_| PauseError::Gone { pid })?;
             listed.sort_unstable();
             listed.dedup();
-            self.keep_only(&listed);
+            self.let_strangers_go(&listed);
             // A list breaks off at a thread that ends meanwhile. Ours are counted as long as they are ours, and whoever is a zombie
             // after the counting was counted: if these are all, nobody is missing.
             let is_known = |tid: &Tid| self.threads.contains_key(tid) || process.thread_state(*tid) == Some('Z');
@@ -154,12 +172,16 @@ impl<'a> Seized<'a> {
         matches!(self.target.process.thread_state(tid), None | Some('Z' | 'X'))
     }
 
-    /// Lets go of those that the process does not list, in order: the number went to another process between a list and the call.
-    fn keep_only(&mut self, listed: &[Tid]) {
-        let is_listed = |(tid, _): &(Tid, Seen)| listed.binary_search(tid).is_ok();
-        let (ours, others) = std::mem::take(&mut self.threads).into_iter().partition(is_listed);
-        self.threads = ours;
-        drop(Seized { target: self.target, threads: others, newborn: Vec::new() });
+    /// Lets go of those that are no threads of this process: the number went to another one between a list and the call. A thread
+    /// that is not listed may be one of it, as a list breaks off at one that ends.
+    fn let_strangers_go(&mut self, listed: &[Tid]) {
+        let process = &self.target.process;
+        let is_stranger = |tid: &Tid| listed.binary_search(tid).is_err() && !process.has_thread(*tid);
+        let strangers: Vec<Tid> = self.threads.keys().copied().filter(is_stranger).collect();
+        if !strangers.is_empty() {
+            self.threads.retain(|tid, _| !strangers.contains(tid));
+            let_go(process.pid, strangers);
+        }
     }
 
     fn is_ours(&self, tid: Tid) -> bool {

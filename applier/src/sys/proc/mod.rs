@@ -6,7 +6,7 @@
 mod threads;
 mod view;
 
-pub use threads::{Doing, StatusFile, stat_field};
+pub use threads::{Doing, StatusFile, ThreadCount, stat_field};
 
 use super::memory::{Memory, PageMap};
 use super::ptrace::Tid;
