@@ -184,6 +184,32 @@ fn c9_the_neighbours_of_a_small_stack() {
     }
 }
 
+/// C9: no thread has room on its stack: one that has is waited for.
+#[test]
+fn c9_no_thread_can_be_borrowed_yet() {
+    let (built, bundle) = Scenario::of("c9_no_room.c").bundle();
+    let board = Board::new(built.lab.path("board"));
+    let target = Target::start_command(Command::new(&built.exe).arg(board.path()));
+    let (pid, bundle) = (target.pid().to_string(), bundle.to_str().unwrap());
+    let [leave, rounds, answer] = [0, 1, 2];
+    let verdict = lp_apply([bundle, "--pid", &pid, "--wait", "0s"]);
+    verdict.expect(Outcome::Blocked);
+    assert!(verdict.message().contains("has no room on its stack"), "{}", verdict.message());
+    let applying = lp_apply_start([bundle, "--pid", &pid, "--wait", "60s"]);
+    wait_for("a nap between two attempts", || {
+        let call = std::fs::read_to_string(format!("/proc/{}/syscall", applying.pid())).unwrap();
+        // nanosleep(2) or clock_nanosleep(2).
+        (call.starts_with("35 ") || call.starts_with("230 ")).then_some(())
+    });
+    board.set(leave, 1);
+    applying.verdict().expect(Outcome::Applied);
+    board.wait_growth(rounds, 2);
+    assert_eq!(board.get(answer), 2);
+    lp_apply(["revert", bundle, "--pid", &pid]).expect(Outcome::Reverted);
+    board.wait_growth(rounds, 2);
+    assert_eq!(board.get(answer), 1);
+}
+
 /// C9: a thread in a restartable sequence, on an alternate stack with signals blocked, with vector registers in use, with
 /// all registers and its red zone in use.
 #[test]

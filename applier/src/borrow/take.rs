@@ -1,7 +1,7 @@
 //! Which thread is borrowed, and whether it can be once it stands still.
 
 use super::choice::{Aids, ask_seccomp, can_run_errands, guarded_stack, has_stack_room, sleeps_unguarded};
-use super::leave::{self, Held, wait_for_stop};
+use super::leave::{self, Held, nap, wait_for_stop};
 use super::{BorrowError, Borrowed, PATIENCE, Stopped, by_reluctance, goes_on_with, seize};
 use crate::arch::x86_64::{in_call, is_64_bit};
 use crate::identify::maps::Maps;
@@ -9,16 +9,22 @@ use crate::identify::seccomp::Call;
 use crate::identify::stub::StubPlace;
 use crate::identify::{IdentifyError, Target};
 use crate::patience::Patience;
+use crate::progress;
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::{self, Event, Seizer, Tid};
 use crate::sys::sched::Urgent;
 use lpb::RunAddr;
+use std::time::Duration;
+
+/// Pause between two looks for a thread.
+const NAP: Duration = Duration::from_millis(20);
 
 impl<'a> Borrowed<'a> {
-    /// Stops the thread that minds it least and that may make all of `calls`.
+    /// Stops the thread that minds it least and that may make all of `calls`. If none can be used now, one may be later, which is
+    /// waited for.
     ///
     /// # Errors
-    /// If there is none; those that were tried go on.
+    /// If there is none in time; those that were tried go on.
     pub fn take(target: &'a Target, place: &'a StubPlace, calls: &[Call]) -> Result<Self, BorrowError> {
         let pid = target.process.pid;
         if let Some(tid) = target.astray.get() {
@@ -43,6 +49,10 @@ impl<'a> Borrowed<'a> {
                 // The threads that are there now are another program's.
                 Err(why @ BorrowError::Identify(IdentifyError::Exec { .. })) => return Err(why),
                 Err(_) if !patience.is_over() && others() => {}
+                Err(why @ BorrowError::NoThread { .. }) if !target.patience.is_over() => {
+                    progress::waiting(pid, target.patience, || why.to_string());
+                    nap(NAP.min(target.patience.left()));
+                }
                 taken => return taken,
             }
         }

@@ -44,6 +44,8 @@ pub struct Target {
     pub process: Process,
     /// Its memory.
     pub memory: Memory,
+    /// How long this run waits for it.
+    pub patience: Patience,
     /// A thread that was sent into the stub and did not come back in time. It may make its call at any moment.
     pub astray: Cell<Option<Tid>>,
     /// The threads that were sent into the stub by this run.
@@ -53,7 +55,7 @@ pub struct Target {
 impl Target {
     /// Opens a process to look at it only.
     pub fn look(pid: i32) -> Result<Self, IdentifyError> {
-        Self::with_memory(open_process(pid)?)
+        Self::with_memory(open_process(pid)?, Patience::of(Duration::ZERO))
     }
 
     /// Opens and locks a process, and looks for obstacles. A child on its way to exec shares the memory for a moment, so that
@@ -71,7 +73,7 @@ impl Target {
         let status = process.text("status").map_err(|_| IdentifyError::NoProcess { pid })?;
         let stat = process.text("stat").unwrap_or_default();
         preflight::check(&status, &stat, name_of).map_err(|obstacle| IdentifyError::Obstacle { pid, obstacle })?;
-        let target = Self::with_memory(process)?;
+        let target = Self::with_memory(process, patience)?;
         if target.process.bytes("auxv").is_ok_and(|auxv| preflight::is_32_bit(&auxv)) {
             return Err(IdentifyError::Obstacle { pid, obstacle: Obstacle::ThirtyTwoBit });
         }
@@ -137,10 +139,10 @@ impl Target {
         limits::check(&texts, need, rare).map_err(|full| IdentifyError::Limit { pid, full })
     }
 
-    fn with_memory(process: Process) -> Result<Self, IdentifyError> {
+    fn with_memory(process: Process, patience: Patience) -> Result<Self, IdentifyError> {
         let pid = process.pid;
         match process.memory() {
-            Ok(memory) => Ok(Self { process, memory, astray: Cell::default(), sent: RefCell::default() }),
+            Ok(memory) => Ok(Self { process, memory, patience, astray: Cell::default(), sent: RefCell::default() }),
             Err(_) if !process.alive() => Err(IdentifyError::NoProcess { pid }),
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {
                 Err(IdentifyError::Obstacle { pid, obstacle: Obstacle::Zombie })
