@@ -1,6 +1,7 @@
 //! C. Threads that run, come and go while they are patched: every call is all old or all new, and nobody comes to harm.
 
 use lp_tests::scenario::Scenario;
+use lp_tests::skip::skip;
 use lp_tests::tools::lp_apply_start;
 use lp_tests::{Board, Outcome, Patient, Target, lp_apply, turns, wait_for};
 use std::process::Command;
@@ -208,6 +209,32 @@ fn c9_no_thread_can_be_borrowed_yet() {
     lp_apply(["revert", bundle, "--pid", &pid]).expect(Outcome::Reverted);
     board.wait_growth(rounds, 2);
     assert_eq!(board.get(answer), 1);
+}
+
+/// C9: the kernel's own threads, which work for the program, are left alone, and so is what they are doing.
+#[test]
+fn c9_threads_of_io_uring() {
+    let (built, bundle) = Scenario::of("c9_io_uring.c").bundle();
+    let mut target = Target::spawn(&mut Command::new(&built.exe));
+    if target.next_line() == "no io_uring" {
+        skip("io_uring, which this kernel has not or does not allow");
+        return;
+    }
+    let (pid, bundle) = (target.pid().to_string(), bundle.to_str().unwrap());
+    // One that polls, one for each read.
+    wait_for("three threads of the kernel", || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        (tasks.count() == 4).then_some(())
+    });
+    for _ in 0..turns(10, 100) {
+        lp_apply([bundle, "--pid", &pid]).expect(Outcome::Applied);
+        assert_eq!(target.ask("answer"), "2");
+        lp_apply(["revert", bundle, "--pid", &pid]).expect(Outcome::Reverted);
+        assert_eq!(target.ask("answer"), "1");
+        assert_eq!(target.ask("reads"), "0", "a read was broken off");
+    }
+    assert_eq!(target.ask("write"), "7 7");
+    target.finish();
 }
 
 /// C9: a thread in a restartable sequence, on an alternate stack with signals blocked, with vector registers in use, with

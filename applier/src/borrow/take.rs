@@ -35,10 +35,10 @@ impl<'a> Borrowed<'a> {
             let mut tried = Vec::new();
             let taken = Self::take_one(target, place, calls, &mut tried);
             // Threads may end as fast as they are tried, and others be there instead: unless all are listed, and each has been
-            // tried or is a zombie.
+            // tried or never runs.
             tried.sort_unstable();
             let process = &target.process;
-            let is_other = |tid: &Tid| tried.binary_search(tid).is_err() && process.thread_state(*tid) != Some('Z');
+            let is_other = |tid: &Tid| tried.binary_search(tid).is_err() && !process.never_runs(*tid);
             let others = || {
                 let listed = process.threads().unwrap_or_default();
                 listed.iter().any(is_other) || process.thread_count() != Some(listed.len())

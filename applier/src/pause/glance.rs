@@ -15,7 +15,7 @@ const FRESH: Duration = Duration::from_millis(10);
 /// What every thread was doing when it was looked at.
 #[derive(Debug)]
 pub struct Glance {
-    /// Those that had not ended.
+    /// Those that had not ended, but for the kernel's own.
     pub threads: BTreeMap<Tid, Doing>,
     /// How long the look took, and when it was over.
     took: Duration,
@@ -39,6 +39,9 @@ pub fn glance(target: &Target) -> Result<Glance, PauseError> {
     let mut threads = BTreeMap::new();
     for tid in process.threads().unwrap_or_default() {
         let doing = process.thread_doing(tid);
+        if !doing.has_stack() && process.never_runs(tid) {
+            continue;
+        }
         // Whoever is seen on a processor, or in a call that waits for what may never come, need not be asked for its state.
         let told = match doing {
             Doing::Running => true,

@@ -141,7 +141,11 @@ impl<'a> Seized<'a> {
                 if self.threads.contains_key(&tid) {
                     continue;
                 }
-                let doing = glance.threads.get(&tid).copied().unwrap_or_else(|| process.thread_doing(tid));
+                let seen = glance.threads.get(&tid).copied();
+                let doing = seen.unwrap_or_else(|| process.thread_doing(tid));
+                if seen.is_none() && !doing.has_stack() && process.never_runs(tid) {
+                    continue;
+                }
                 let asleep = !matches!(doing, Doing::Running);
                 match borrow::seize(&seizer, process, tid, true) {
                     Ok(()) => {}
@@ -159,7 +163,7 @@ impl<'a> Seized<'a> {
             self.let_strangers_go(&listed);
             // A list breaks off at a thread that ends meanwhile. Ours are counted as long as they are ours, and whoever is a zombie
             // after the counting was counted: if these are all, nobody is missing.
-            let is_known = |tid: &Tid| self.threads.contains_key(tid) || process.thread_state(*tid) == Some('Z');
+            let is_known = |tid: &Tid| self.threads.contains_key(tid) || process.never_runs(*tid);
             if process.thread_count() == Some(listed.len()) && listed.iter().all(is_known) {
                 return Ok(());
             }

@@ -6,6 +6,7 @@ use lpb::RunAddr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::OnceLock;
 
 impl Process {
     /// Its threads, in the order of the kernel.
@@ -27,7 +28,17 @@ impl Process {
 
     /// State letter of a thread, as in proc(5).
     pub fn thread_state(&self, tid: Tid) -> Option<char> {
-        stat_field(&self.line(&format!("task/{tid}/stat")).ok()?, 3)?.chars().next()
+        state(&self.line(&format!("task/{tid}/stat")).ok()?)
+    }
+
+    /// Whether a thread that is listed runs no code of the program: it is a zombie, or the kernel's own. The kernel makes such
+    /// threads for io_uring(7), sockets of virtual machines and the like; a stop would break off what they are doing.
+    pub fn never_runs(&self, tid: Tid) -> bool {
+        let Ok(stat) = self.line(&format!("task/{tid}/stat")) else { return false };
+        let flags = || stat_field(&stat, 9)?.parse().ok();
+        let is_worker =
+            || flags().is_some_and(|flags| is_worker(flags, worker_flags)) && !self.thread_doing(tid).has_stack();
+        state(&stat) == Some('Z') || is_worker()
     }
 
     /// Whether a thread of this process is there and has not ended.
@@ -71,6 +82,34 @@ impl Process {
     }
 }
 
+fn state(stat: &str) -> Option<char> {
+    stat_field(stat, 3)?.chars().next()
+}
+
+/// Whether these flags of a thread say that it is the kernel's own. `meaning`: which of them say so here, asked for if need be.
+fn is_worker(flags: u64, meaning: impl FnOnce() -> u64) -> bool {
+    flags & (PF_IO_WORKER | PF_USER_WORKER) != 0 && flags & meaning() != 0
+}
+
+/// Source: linux/sched.h.
+const PF_IO_WORKER: u64 = 0x10;
+const PF_USER_WORKER: u64 = 0x4000;
+
+/// The flags of threads that are the kernel's own. They mean something else in older kernels.
+fn worker_flags() -> u64 {
+    static FLAGS: OnceLock<u64> = OnceLock::new();
+    *FLAGS.get_or_init(|| meaning_in(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()))
+}
+
+fn meaning_in(release: &str) -> u64 {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) >= (6, 4) => PF_IO_WORKER | PF_USER_WORKER,
+        (Some(major), Some(minor)) if (major, minor) >= (5, 12) => PF_IO_WORKER,
+        _ => 0,
+    }
+}
+
 /// A field of a `stat`, counted from 1 as in proc(5): one behind the name.
 pub fn stat_field(stat: &str, number: usize) -> Option<&str> {
     // The name in parentheses may hold anything.
@@ -96,6 +135,14 @@ pub enum Doing {
 }
 
 impl Doing {
+    /// Whether it shows where the thread's stack is. Threads of the kernel's own have none: their stack and instruction pointers
+    /// are 0.
+    ///
+    /// Source: `copy_thread` of arch/x86/kernel/process.c.
+    pub fn has_stack(&self) -> bool {
+        matches!(self, Self::Blocked { sp, pc, .. } if (sp.0, pc.0) != (0, 0))
+    }
+
     fn parse(text: &str) -> Self {
         if text.starts_with("running") {
             return Self::Running;
@@ -141,6 +188,24 @@ impl StatusFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_of_the_kernels_own_threads() {
+        for (release, io_uring, others) in [
+            ("5.10.0-30-amd64", false, false),
+            ("5.12.0", true, false),
+            ("6.1.0-28-amd64", true, false),
+            ("6.4", true, true),
+            ("10.0-rc1", true, true),
+            ("", false, false),
+            ("6", false, false),
+            ("99999999999.1", false, false),
+        ] {
+            let told = [PF_IO_WORKER, PF_USER_WORKER].map(|flag| is_worker(flag, || meaning_in(release)));
+            assert_eq!(told, [io_uring, others], "{release}");
+        }
+        assert!(!is_worker(0x40_0040, || unreachable!()));
+    }
 
     #[test]
     fn syscall_lines() {
