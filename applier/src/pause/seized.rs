@@ -54,10 +54,10 @@ impl<'a> Seized<'a> {
     /// is not ours, and was perhaps not in any list yet. A thread that stands still makes no more.
     pub(super) fn seize_missing(&mut self, glance: &Glance) -> Result<bool, PauseError> {
         let process = &self.target.process;
-        // The first thread is counted as long as the process lives.
+        // The first thread is counted even when it has ended.
         let first = Tid(process.pid);
-        let has_ended = !self.threads.contains_key(&first) && process.thread_state(first) == Some('Z');
-        if self.count.now() == Some(self.threads.len().saturating_add(usize::from(has_ended))) {
+        let ended = usize::from(!self.threads.contains_key(&first) && process.thread_state(first) == Some('Z'));
+        if self.count.now() == Some(self.threads.len().saturating_add(ended)) {
             return Ok(false);
         }
         self.seize_all(glance)?;
@@ -162,7 +162,7 @@ impl<'a> Seized<'a> {
             listed.dedup();
             self.let_strangers_go(&listed);
             // A list breaks off at a thread that ends meanwhile. Ours are counted as long as they are ours, and whoever is a zombie
-            // after the counting was counted: if these are all, nobody is missing.
+            // or the kernel's own after the counting was counted: if these are all, nobody is missing.
             let is_known = |tid: &Tid| self.threads.contains_key(tid) || process.never_runs(*tid);
             if process.thread_count() == Some(listed.len()) && listed.iter().all(is_known) {
                 return Ok(());

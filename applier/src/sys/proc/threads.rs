@@ -35,10 +35,8 @@ impl Process {
     /// threads for io_uring(7), sockets of virtual machines and the like; a stop would break off what they are doing.
     pub fn never_runs(&self, tid: Tid) -> bool {
         let Ok(stat) = self.line(&format!("task/{tid}/stat")) else { return false };
-        let flags = || stat_field(&stat, 9)?.parse().ok();
-        let is_worker =
-            || flags().is_some_and(|flags| is_worker(flags, worker_flags)) && !self.thread_doing(tid).has_stack();
-        state(&stat) == Some('Z') || is_worker()
+        let flags = stat_field(&stat, 9).and_then(|flags| flags.parse().ok()).unwrap_or(0);
+        state(&stat) == Some('Z') || is_worker(flags, worker_flags) && !self.thread_doing(tid).has_stack()
     }
 
     /// Whether a thread of this process is there and has not ended.
