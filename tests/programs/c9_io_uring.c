@@ -44,7 +44,9 @@ static int read_by_ring(struct ring *r, unsigned flags)
                                    .len = sizeof r->buffer, .flags = IOSQE_ASYNC};
     ((unsigned *)(queues + p.sq_off.array))[0] = 0;
     __atomic_store_n((unsigned *)(queues + p.sq_off.tail), 1, __ATOMIC_RELEASE);
-    return (int)syscall(SYS_io_uring_enter, fd, 1, 0, 0, NULL, 0);
+    /* It may have gone to sleep before it has seen anything. */
+    unsigned wake = flags & IORING_SETUP_SQPOLL ? IORING_ENTER_SQ_WAKEUP : 0;
+    return (int)syscall(SYS_io_uring_enter, fd, 1, 0, wake, NULL, 0);
 }
 
 static unsigned ended(int i) { return __atomic_load_n(rings[i].ended, __ATOMIC_ACQUIRE); }

@@ -298,7 +298,7 @@ fn c7_a_thread_that_is_being_made() {
     let target = Target::start_command(Command::new(&built.exe).arg(board.path()));
     let (pid, bundle) = (target.pid().to_string(), bundle.to_str().unwrap());
     let [old, new, mixed] = [0, 1, 2];
-    for _ in 0..turns(100, 1000) {
+    for _ in 0..turns(60, 1000) {
         lp_apply([bundle, "--pid", &pid, "--wait", "60s"]).expect(Outcome::Applied);
         board.wait_growth(new, 2);
         lp_apply(["revert", bundle, "--pid", &pid, "--wait", "60s"]).expect(Outcome::Reverted);
