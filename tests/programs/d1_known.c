@@ -1,5 +1,5 @@
 /*
- * One thread each in epoll_wait, sigtimedwait and accept: calls that any stop of the kernel breaks, or that wait for
+ * One thread each in epoll_wait, sigtimedwait, accept and recv with a timeout: calls that any stop of the kernel breaks, or that wait for
  * somebody else. Board: rounds, errors, early returns, latest (us) of each.
  */
 //# flags: -O2 -pthread
@@ -15,11 +15,11 @@ int new_answer(void) { return 2; }
 #include <sys/socket.h>
 #include <sys/un.h>
 
-enum { WAIT_MS = 150, CALLS = 3, FIELDS = 4, ROUNDS = 0, ERRORS, EARLY, LATEST_US };
+enum { WAIT_MS = 150, CALLS = 4, FIELDS = 4, ROUNDS = 0, ERRORS, EARLY, LATEST_US };
 
 static const struct timespec WAIT = {0, WAIT_MS * 1000000L};
 static volatile uint64_t *board;
-static int epoll, server;
+static int epoll, server, silent[2];
 static struct sockaddr_un address = {AF_UNIX, {0}};
 
 REPLACEABLE int answer(void) { return 1; }
@@ -43,7 +43,13 @@ static int in_accept(void)
     return fd < 0 || close(fd);
 }
 
-static int (*const calls[CALLS])(void) = {in_epoll_wait, in_sigtimedwait, in_accept};
+static int in_recv(void)
+{
+    char c;
+    return !(recv(silent[0], &c, 1, 0) == -1 && errno == EAGAIN);
+}
+
+static int (*const calls[CALLS])(void) = {in_epoll_wait, in_sigtimedwait, in_accept, in_recv};
 
 static void *loop(void *arg)
 {
@@ -86,6 +92,9 @@ int main(int argc, char **argv)
     snprintf(address.sun_path, sizeof address.sun_path, "%s.sock", argv[argc - 1]);
     if (epoll < 0 || bind(server, (struct sockaddr *)&address, sizeof address) != 0 || listen(server, 8) != 0)
         return 97;
+    const struct timeval timeout = {0, WAIT_MS * 1000};
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, silent) || setsockopt(silent[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout))
+        return 98;
     for (intptr_t which = 0; which < CALLS; which++)
         pthread_create(&thread, 0, loop, (void *)which);
     pthread_create(&thread, 0, client, 0);

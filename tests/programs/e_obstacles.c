@@ -199,6 +199,16 @@ static int sharer(void *arg)
     return arg != 0;
 }
 
+/* The first thread of a process of its own, which ends before another one. */
+static int leave_to_heir(void *arg)
+{
+    static char heirs[65536];
+    const int thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+    if (clone(sharer, heirs + sizeof heirs, thread, arg) > 0)
+        syscall(SYS_exit, 0);
+    return 1;
+}
+
 static char stack[65536] __attribute__((aligned(16)));
 
 static void breakpoint(void)
@@ -249,6 +259,8 @@ int main(int argc, char **argv)
         must(pthread_create(&thread, 0, without_stack, 0) == 0);
     else if (!strcmp(state, "shared"))
         must(clone(sharer, stack + sizeof stack, CLONE_VM | SIGCHLD, 0) > 0);
+    else if (!strcmp(state, "shared-by-heir"))
+        must(clone(leave_to_heir, stack + sizeof stack, CLONE_VM | SIGCHLD, 0) > 0);
     if (!strcmp(state, "execed")) {
         usleep(1000);
         answer();

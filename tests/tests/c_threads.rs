@@ -61,6 +61,17 @@ fn c6_parked_coroutine() {
     patient.target.finish();
 }
 
+/// C6: it is parked on a stack below the one, in the same memory, that a thread is on.
+#[test]
+fn c6_parked_below_another_coroutine() {
+    let mut patient = Patient::of("c6_pool.c");
+    patient.apply(&["--scan-memory", "--wait", "300ms"]).expect_saying(Outcome::Blocked, &["work", "coroutine"]);
+    assert_eq!(patient.target.ask("go on"), "worked 1", "the old code is all still there");
+    patient.apply(&[]).expect(Outcome::Applied);
+    assert_eq!(patient.target.ask("x"), "20");
+    patient.target.finish();
+}
+
 /// C7: threads are made and end without pause: applied or blocked, and every call is right.
 #[test]
 fn c7_thread_storm() {

@@ -10,10 +10,10 @@ use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// D1: epoll_wait and sigtimedwait, which any stop makes fail with EINTR, and accept.
+/// D1: epoll_wait, sigtimedwait and recv with a timeout, which any stop makes fail with EINTR, and accept.
 #[test]
 fn d1_calls_that_a_stop_breaks() {
-    const CALLS: [&str; 3] = ["epoll_wait", "sigtimedwait", "accept"];
+    const CALLS: [&str; 4] = ["epoll_wait", "sigtimedwait", "accept", "recv"];
     const FIELDS: usize = 4;
     let mut patient = Patient::of("d1_known.c");
     for turn in 0..turns(25, 200) {

@@ -64,6 +64,38 @@ fn e5_shared_memory() {
     Obstacle::of("shared").stands_in_the_way(Outcome::Blocked, &["shares the memory"]);
 }
 
+/// E5: the same, and its first thread, which shows the memory, has ended.
+#[test]
+fn e5_memory_shared_by_an_heir() {
+    let obstacle = Obstacle::of("shared-by-heir");
+    let pid = &obstacle.pid;
+    wait_for("the end of the first thread", || {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", children.trim())).unwrap();
+        stat.contains(") Z ").then_some(())
+    });
+    obstacle.stands_in_the_way(Outcome::Blocked, &["shares the memory"]);
+}
+
+/// E5: the same, by a process that is made only while lp-apply waits.
+#[test]
+fn e5_memory_shared_meanwhile() {
+    let (built, bundle) = Scenario::of("e5_late.c").bundle();
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    let applying = lp_apply_start([bundle.to_str().unwrap(), "--pid", &pid, "--wait", "3s"]);
+    wait_for("a staged patch", || {
+        let patches = lp_apply(["list", "--pid", &pid]).patches();
+        patches.iter().any(|(_, state)| state == "staged").then_some(())
+    });
+    assert_eq!(target.ask("share"), "shared");
+    // Longer than lp-apply believes what it saw before.
+    lp_apply(["list", "--pid", &pid]);
+    assert_eq!(target.ask("let go"), "1", "the old function");
+    applying.verdict().expect_saying(Outcome::Blocked, &["shares the memory"]);
+    target.finish();
+}
+
 /// E5: process 1 needs a word of its own. It is not opened here, with or without it.
 #[test]
 fn e5_init() {

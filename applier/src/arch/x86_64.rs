@@ -30,6 +30,13 @@ const USER_CS: u64 = 0x33;
 /// Source: signal(7), "Interruption of system calls and library functions by stop signals".
 const EINTR_ON_STOP: [u64; 10] = [65, 69, 70, 128, 208, 220, 232, 281, 333, 441];
 
+/// The same, but only if a socket has a timeout, if the time that is left cannot be written back, or without anything submitted.
+///
+/// read write readv writev select connect accept sendto recvfrom sendmsg recvmsg pselect6 ppoll accept4 recvmmsg sendmmsg
+/// io_uring_enter.
+/// Source: signal(7), as above; `sock_intr_errno`, `poll_select_finish` and `io_cqring_wait` of Linux.
+const EINTR_AT_TIMES: [u64; 17] = [0, 1, 19, 20, 23, 42, 43, 44, 45, 46, 47, 270, 271, 288, 299, 307, 426];
+
 /// Whether a stop disturbs a thread that is blocked in this call.
 pub fn disturbed_by_stop(nr: i64) -> bool {
     u64::try_from(nr).is_ok_and(|nr| EINTR_ON_STOP.contains(&nr))
@@ -53,7 +60,7 @@ pub fn is_64_bit(regs: &Regs) -> bool {
 
 /// Whether the thread was stopped in a call that failed with EINTR only because of the stop.
 pub fn interrupted_by_stop(regs: &Regs) -> bool {
-    regs.rax == kernel_error(4) && EINTR_ON_STOP.contains(&regs.orig_rax)
+    regs.rax == kernel_error(4) && [&EINTR_ON_STOP[..], &EINTR_AT_TIMES].iter().any(|set| set.contains(&regs.orig_rax))
 }
 
 /// The registers with which the call of [`interrupted_by_stop`] is made again, unless a signal handler is about to run:
@@ -308,7 +315,9 @@ mod tests {
         for (why, rax, nr, want) in [
             ("epoll_wait with EINTR", -4, 232, true),
             ("epoll_wait with two events", 2, 232, false),
-            ("read with EINTR: a real signal", -4, 0, false),
+            ("read of a socket with a timeout", -4, 0, true),
+            ("read with four bytes", 4, 0, false),
+            ("nanosleep with EINTR: a real signal", -4, 35, false),
         ] {
             assert_eq!(interrupted_by_stop(&regs(rax, nr)), want, "{why}");
         }

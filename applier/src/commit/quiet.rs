@@ -9,7 +9,7 @@ use crate::identify::maps::{self, Maps};
 use crate::identify::stub::StubPlace;
 use crate::outcome::{Outcome, Verdict};
 use crate::patience::Patience;
-use crate::pause::{self, Glance, PauseError, Paused};
+use crate::pause::{self, Glance, PauseError, Paused, Thread};
 use crate::plan::CodeRange;
 use crate::progress;
 use crate::quiesce::{self, Busy, Piece, Scan};
@@ -91,7 +91,9 @@ pub fn when_quiet<T>(
                 return done.map(|value| (value, Cost { stopped, waited, threads, scanned }));
             }
             Ok(Err(obstacle)) => obstacle,
-            Err(CommitError::Pause(e)) if e.outcome() == Outcome::Blocked && !patience.is_over() => {
+            Err(e @ (CommitError::Pause(_) | CommitError::Identify(_)))
+                if e.outcome() == Outcome::Blocked && !patience.is_over() =>
+            {
                 progress::waiting(target.process.pid, patience, || e.to_string());
                 borrow::nap(nap.min(patience.left()));
                 nap = nap.saturating_mul(2).min(LONGEST_NAP);
@@ -150,6 +152,7 @@ impl<'a> Quiet<'a> {
         if let Some(obstacle) = judge.look(code, &glance, &maps) {
             return Ok(Err(obstacle));
         }
+        target.is_still_alone()?;
         let paused = Paused::begin(target, &glance, |stopped| match judge.stopped(code, &mut maps, stopped) {
             Ok(None) => Ok(()),
             Ok(Some(obstacle)) => Err(Unquiet::Busy(obstacle)),
@@ -195,7 +198,16 @@ impl<'a> Quiet<'a> {
     pub fn parked(&self, code: &[CodeRange], own: &[Mapping]) -> Result<Option<Obstacle>, CommitError> {
         let maps = self.target.maps()?;
         let read = |at: RunAddr, buf: &mut [u8]| self.target.memory.read(at, buf).is_ok();
-        let live: Vec<RunAddr> = self.paused.threads.iter().map(|t| RunAddr(t.regs.rsp)).collect();
+        // Below the stack pointer of a coroutine there may be the stack of another one. The stack of a thread ends at its data; those
+        // of the first thread may lie anywhere.
+        let first = self.target.process.pid;
+        let has_own_stack = |t: &&Thread| {
+            let (sp, data) = (RunAddr(t.regs.rsp), RunAddr(t.regs.fs_base));
+            let ends_at_data = |m: &maps::Mapping| t.tid.0 != first && sp < data && m.holds(data);
+            maps.at(sp).is_some_and(|m| m.path == "[stack]" || ends_at_data(m))
+        };
+        let own_stacks = self.paused.threads.iter().filter(has_own_stack);
+        let live: Vec<RunAddr> = own_stacks.map(|t| RunAddr(t.regs.rsp)).collect();
         let pages = self.target.process.page_map().ok();
         let touched = |m: &maps::Mapping, part: Range<RunAddr>| match &pages {
             // Pages of a shared file may have been written, and be in memory, without being mapped here.

@@ -32,6 +32,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
+/// How long it is believed that no other process shares the memory: a look at all of them takes its time.
+const ALONE: Duration = Duration::from_millis(2);
 /// Pause between two looks for a process that shares the memory.
 const NAP: Duration = Duration::from_millis(5);
 /// How long a process without memory may take to end.
@@ -50,6 +52,8 @@ pub struct Target {
     pub astray: Cell<Option<Tid>>,
     /// The threads that were sent into the stub by this run.
     pub sent: RefCell<Vec<Tid>>,
+    /// When it was found last that no other process shares its memory.
+    alone: Cell<Option<Instant>>,
 }
 
 impl Target {
@@ -77,14 +81,28 @@ impl Target {
         if target.process.bytes("auxv").is_ok_and(|auxv| preflight::is_32_bit(&auxv)) {
             return Err(IdentifyError::Obstacle { pid, obstacle: Obstacle::ThirtyTwoBit });
         }
-        while let Some(other) = target.process.shares_memory() {
+        while let Err(shared) = target.is_still_alone() {
             if patience.is_over() {
-                return Err(IdentifyError::SharedMemory { pid, other });
+                return Err(shared);
             }
-            progress::waiting(pid, patience, || format!("process {other} shares its memory"));
+            progress::waiting(pid, patience, || shared.to_string());
             std::thread::sleep(NAP);
         }
         Ok(target)
+    }
+
+    /// Fails if another process shares the memory: its threads could not be stopped. Asked again only after a while.
+    pub fn is_still_alone(&self) -> Result<(), IdentifyError> {
+        if self.alone.get().is_some_and(|since| since.elapsed() < ALONE) {
+            return Ok(());
+        }
+        match self.process.shares_memory() {
+            Some(other) => Err(IdentifyError::SharedMemory { pid: self.process.pid, other }),
+            None => {
+                self.alone.set(Some(Instant::now()));
+                Ok(())
+            }
+        }
     }
 
     /// Fails if the process has ended or become another program since it was opened: `memory` is the old one's.
@@ -142,7 +160,14 @@ impl Target {
     fn with_memory(process: Process, patience: Patience) -> Result<Self, IdentifyError> {
         let pid = process.pid;
         match process.memory() {
-            Ok(memory) => Ok(Self { process, memory, patience, astray: Cell::default(), sent: RefCell::default() }),
+            Ok(memory) => Ok(Self {
+                process,
+                memory,
+                patience,
+                astray: Cell::default(),
+                sent: RefCell::default(),
+                alone: Cell::default(),
+            }),
             Err(_) if !process.alive() => Err(IdentifyError::NoProcess { pid }),
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {
                 Err(IdentifyError::Obstacle { pid, obstacle: Obstacle::Zombie })

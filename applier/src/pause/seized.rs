@@ -218,11 +218,14 @@ impl<'a> Seized<'a> {
             Event::Exited => _ = self.threads.remove(&tid),
             Event::Exec => return Err(PauseError::Exec { pid: self.target.process.pid }),
             Event::Clone(newborn) => {
-                if let Entry::Vacant(unknown) = self.threads.entry(newborn) {
+                go_on(0)?;
+                // It may be a process: the kernel tells of those in the same way whose end is told by another signal than SIGCHLD.
+                if !self.target.process.has_thread(newborn) {
+                    let_go(self.target.process.pid, [newborn]);
+                } else if let Entry::Vacant(unknown) = self.threads.entry(newborn) {
                     unknown.insert(Seen::Running { asleep });
                     self.newborn.push(newborn);
                 }
-                go_on(0)?;
             }
             // It stops right behind the delivery.
             Event::Signal(signal) => go_on(signal)?,
