@@ -1,6 +1,6 @@
 /*
- * One thread each in epoll_wait, sigtimedwait, accept and recv with a timeout: calls that any stop of the kernel breaks, or that wait for
- * somebody else. Board: rounds, errors, early returns, latest (us) of each.
+ * One thread each in epoll_wait, sigtimedwait, accept and recv with a timeout: calls that any stop of the kernel breaks, or
+ * that wait for somebody else. Board: rounds, errors, early returns, latest (us) of each.
  */
 //# flags: -O2 -pthread
 //# option: --replace answer=new_answer

@@ -301,7 +301,7 @@ fn c7_threads_that_live_for_a_moment() {
     }
 }
 
-/// A thread is made while all are seized and listed, and is not there before that is done: it is missed neither.
+/// A thread is made while all are seized and listed, and is there only after that: it is not missed.
 #[test]
 fn c7_a_thread_that_is_being_made() {
     let (built, bundle) = Scenario::of("c7_births.c").bundle();

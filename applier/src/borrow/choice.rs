@@ -25,14 +25,13 @@ const SIGNAL_PIECE: usize = 8 << 10;
 pub fn by_reluctance(target: &Target) -> impl Iterator<Item = Tid> {
     let rank = |tid: Tid| match target.process.thread_state(tid) {
         None | Some('Z' | 'X') => None,
-        Some('D') => (!target.process.never_runs(tid)).then_some(4),
-        Some(_) => match target.process.thread_doing(tid) {
-            doing if !doing.has_stack() && target.process.never_runs(tid) => None,
-            Doing::Blocked { nr, .. } if arch::disturbed_by_stop(nr) => Some(3),
-            Doing::Blocked { nr, .. } if nr >= 0 => Some(0),
-            Doing::Running => Some(1),
-            _ => Some(2),
-        },
+        Some(state) => target.process.doing_if_it_runs(tid).map(|doing| match doing {
+            _ if state == 'D' => 4,
+            Doing::Blocked { nr, .. } if arch::disturbed_by_stop(nr) => 3,
+            Doing::Blocked { nr, .. } if nr >= 0 => 0,
+            Doing::Running => 1,
+            _ => 2,
+        }),
     };
     let mut threads = target.process.threads_one_by_one().into_iter().flatten().map_while(Result::ok);
     let mut put_off = BTreeSet::new();

@@ -38,10 +38,7 @@ pub fn glance(target: &Target) -> Result<Glance, PauseError> {
     let (process, begun) = (&target.process, Instant::now());
     let mut threads = BTreeMap::new();
     for tid in process.threads().unwrap_or_default() {
-        let doing = process.thread_doing(tid);
-        if !doing.has_stack() && process.never_runs(tid) {
-            continue;
-        }
+        let Some(doing) = process.doing_if_it_runs(tid) else { continue };
         // Whoever is seen on a processor, or in a call that waits for what may never come, need not be asked for its state.
         let told = match doing {
             Doing::Running => true,

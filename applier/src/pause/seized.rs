@@ -142,10 +142,7 @@ impl<'a> Seized<'a> {
                     continue;
                 }
                 let seen = glance.threads.get(&tid).copied();
-                let doing = seen.unwrap_or_else(|| process.thread_doing(tid));
-                if seen.is_none() && !doing.has_stack() && process.never_runs(tid) {
-                    continue;
-                }
+                let Some(doing) = seen.or_else(|| process.doing_if_it_runs(tid)) else { continue };
                 let asleep = !matches!(doing, Doing::Running);
                 match borrow::seize(&seizer, process, tid, true) {
                     Ok(()) => {}
@@ -218,7 +215,6 @@ impl<'a> Seized<'a> {
             Event::Exited => _ = self.threads.remove(&tid),
             Event::Exec => return Err(PauseError::Exec { pid: self.target.process.pid }),
             Event::Clone(newborn) => {
-                go_on(0)?;
                 // It may be a process: the kernel tells of those in the same way whose end is told by another signal than SIGCHLD.
                 if !self.target.process.has_thread(newborn) {
                     let_go(self.target.process.pid, [newborn]);
@@ -226,6 +222,7 @@ impl<'a> Seized<'a> {
                     unknown.insert(Seen::Running { asleep });
                     self.newborn.push(newborn);
                 }
+                go_on(0)?;
             }
             // It stops right behind the delivery.
             Event::Signal(signal) => go_on(signal)?,

@@ -16,8 +16,9 @@ const PROT_READ: u32 = 1;
 const PROT_WRITE: u32 = 2;
 
 /// Looks for return addresses into `code` in all writable memory but live stacks: stacks of coroutines that no thread runs
-/// now. What lies below the stack pointers in `live`, of threads that are on stacks of their own, is dead; mappings in `own` are left out. `touched`: the first run of
-/// bytes that the process has ever written in a part of a mapping; reading the others would cost time, and the target memory.
+/// now. What lies below the stack pointers in `live`, of threads that are on stacks of their own, is dead; mappings in `own`
+/// are left out. `touched`: the first run of bytes that the process has ever written in a part of a mapping; reading the
+/// others would cost time, and the target memory.
 pub fn parked(
     code: &[CodeRange],
     maps: &Maps,

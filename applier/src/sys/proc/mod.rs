@@ -152,7 +152,7 @@ impl Process {
         if !self.has_memory(id) {
             return None;
         }
-        let shares = |other: i32| same_memory(id.0, other) || heirs(other).any(|tid| same_memory(id.0, tid.0));
+        let shares = |other: i32| same_memory(id.0, other) || threads::heirs(other).any(|tid| same_memory(id.0, tid.0));
         pids.into_iter().find(|other| *other != self.pid && shares(*other))
     }
 
@@ -183,16 +183,6 @@ fn pidfd(pid: i32) -> Option<File> {
     let told = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut fs) } == 0;
     #[allow(clippy::useless_conversion, reason = "the field has another type with musl")]
     (told && i64::try_from(fs.f_type).is_ok_and(|t| t == PID_FS_MAGIC)).then_some(file)
-}
-
-/// The threads of a process whose first one has ended: that one has no memory any more.
-fn heirs(pid: i32) -> impl Iterator<Item = Tid> {
-    let file = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
-    // Each thread is a link; see `ThreadCount`. Most processes have one thread, and need not be asked for more.
-    let has_others = fs::metadata(file("task")).is_ok_and(|task| task.nlink() > 3);
-    let is_zombie = || fs::read_to_string(file("stat")).is_ok_and(|stat| stat_field(&stat, 3) == Some("Z"));
-    let tasks = (has_others && is_zombie()).then(|| fs::read_dir(file("task")).ok()).flatten();
-    tasks.into_iter().flatten().filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok().map(Tid))
 }
 
 /// kcmp(2) with KCMP_VM; a refusal counts as "no".

@@ -39,6 +39,12 @@ impl Process {
         state(&stat) == Some('Z') || is_worker(flags, worker_flags) && !self.thread_doing(tid).has_stack()
     }
 
+    /// What a thread is doing; `None`: it [never runs](Self::never_runs).
+    pub fn doing_if_it_runs(&self, tid: Tid) -> Option<Doing> {
+        let doing = self.thread_doing(tid);
+        (doing.has_stack() || !self.never_runs(tid)).then_some(doing)
+    }
+
     /// Whether a thread of this process is there and has not ended.
     pub fn lives(&self, tid: Tid) -> bool {
         self.thread_state(tid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
@@ -108,6 +114,16 @@ fn meaning_in(release: &str) -> u64 {
     }
 }
 
+/// The threads of a process whose first one has ended: that one has no memory any more.
+pub(super) fn heirs(pid: i32) -> impl Iterator<Item = Tid> {
+    let file = |name: &str| format!("/proc/{pid}/{name}");
+    let count = File::open(file("task")).ok().and_then(|task| ThreadCount(task).now());
+    let is_zombie = || fs::read_to_string(file("stat")).is_ok_and(|stat| state(&stat) == Some('Z'));
+    // Most processes have one thread, and need not be asked for more.
+    let tasks = (count > Some(1) && is_zombie()).then(|| fs::read_dir(file("task")).ok()).flatten();
+    tasks.into_iter().flatten().filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok().map(Tid))
+}
+
 /// A field of a `stat`, counted from 1 as in proc(5): one behind the name.
 pub fn stat_field(stat: &str, number: usize) -> Option<&str> {
     // The name in parentheses may hold anything.
@@ -137,7 +153,7 @@ impl Doing {
     /// are 0.
     ///
     /// Source: `copy_thread` of arch/x86/kernel/process.c.
-    pub fn has_stack(&self) -> bool {
+    fn has_stack(&self) -> bool {
         matches!(self, Self::Blocked { sp, pc, .. } if (sp.0, pc.0) != (0, 0))
     }
 
@@ -162,7 +178,7 @@ impl Doing {
 pub struct ThreadCount(File);
 
 impl ThreadCount {
-    /// As [`Process::thread_count`], for a twentieth of the time: the threads may stand still meanwhile.
+    /// As [`Process::thread_count`], with a single system call: the threads may stand still meanwhile.
     ///
     /// Source: `proc_task_getattr` of fs/proc/base.c: each thread is a link to the folder, beside the two that every folder has.
     pub fn now(&self) -> Option<usize> {
