@@ -31,6 +31,18 @@ fn d1_calls_that_a_stop_breaks() {
     patient.target.finish();
 }
 
+/// D1: a timeout starts anew at a stop. It ends all the same while lp-apply waits for a thread that computes.
+#[test]
+fn d1_timeouts_end_while_a_thread_computes() {
+    let mut patient = Patient::of("d1_computes.c");
+    assert_eq!(patient.target.ask("compute"), "computing");
+    let done = patient.apply(&["--wait", "20s"]).expect(Outcome::Applied);
+    assert_eq!(patient.target.next_line(), "1", "{done:#}");
+    assert_eq!(patient.target.ask("compute"), "computing");
+    assert_eq!(patient.target.next_line(), "2");
+    patient.target.finish();
+}
+
 /// D2: 2,000 queued real-time signals while the patch comes and goes: each is delivered, once, in order.
 #[test]
 fn d2_every_signal_arrives() {

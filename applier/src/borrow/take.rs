@@ -16,8 +16,9 @@ use crate::sys::sched::Urgent;
 use lpb::RunAddr;
 use std::time::Duration;
 
-/// Pause between two looks for a thread.
-const NAP: Duration = Duration::from_millis(20);
+/// First and longest pause between two looks for a thread: each stops those that may do.
+const FIRST_NAP: Duration = Duration::from_millis(20);
+const LONGEST_NAP: Duration = Duration::from_millis(500);
 
 impl<'a> Borrowed<'a> {
     /// Stops the thread that minds it least and that may make all of `calls`. If none can be used now, one may be later, which is
@@ -31,6 +32,7 @@ impl<'a> Borrowed<'a> {
             return Err(BorrowError::Slow { what: "come back from the injected code", tid });
         }
         let patience = Patience::of(PATIENCE);
+        let mut pause = FIRST_NAP;
         loop {
             let mut tried = Vec::new();
             let taken = Self::take_one(target, place, calls, &mut tried);
@@ -51,7 +53,8 @@ impl<'a> Borrowed<'a> {
                 Err(_) if !patience.is_over() && others() => {}
                 Err(why @ BorrowError::NoThread { .. }) if !target.patience.is_over() => {
                     progress::waiting(pid, target.patience, || why.to_string());
-                    nap(NAP.min(target.patience.left()));
+                    nap(pause.min(target.patience.left()));
+                    pause = pause.saturating_mul(2).min(LONGEST_NAP);
                 }
                 taken => return taken,
             }

@@ -9,7 +9,7 @@ use crate::identify::maps::{self, Maps};
 use crate::identify::stub::StubPlace;
 use crate::outcome::{Outcome, Verdict};
 use crate::patience::Patience;
-use crate::pause::{self, Glance, PauseError, Paused, Thread};
+use crate::pause::{self, First, Glance, PauseError, Paused, Thread};
 use crate::plan::CodeRange;
 use crate::progress;
 use crate::quiesce::{self, Busy, Piece, Scan};
@@ -19,9 +19,13 @@ use lpb::life::Mapping;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// First and longest pause between two looks.
+/// First and longest pause between two attempts.
 const FIRST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(50);
+/// The longest one where threads that slept were stopped in vain: their timeouts, which started anew, have time to be over.
+const LONGEST_ONCE_WOKEN: Duration = Duration::from_millis(500);
+/// A pause is at least so many times as long as the attempt before it, during most of which all threads may have stood still.
+const REST: u32 = 4;
 
 /// When a target counts as quiet.
 #[derive(Debug)]
@@ -81,34 +85,38 @@ pub fn when_quiet<T>(
 ) -> Result<(T, Cost), CommitError> {
     let begun = Instant::now();
     let mut nap = FIRST_NAP;
+    let mut first = First::Sleepers;
     loop {
+        let attempt = Instant::now();
         let seen = seen.take().filter(Glance::is_fresh);
-        let (tid, busy) = match Quiet::begin(target, code, scan_memory, seen) {
+        let (why, longest) = match Quiet::begin(target, code, scan_memory, first, seen) {
             Ok(Ok((quiet, scanned))) => {
                 let (waited, threads) = (begun.elapsed(), quiet.paused.threads.len());
                 let done = change(&quiet);
                 let stopped = quiet.paused.resume();
                 return done.map(|value| (value, Cost { stopped, waited, threads, scanned }));
             }
-            Ok(Err(obstacle)) => obstacle,
+            Ok(Err(Vain { obstacle: (tid, busy), woken })) => {
+                let (name, waited) = (target.process.thread_name(tid), begun.elapsed());
+                if patience.is_over() {
+                    return Err(CommitError::Busy { tid, name, busy, waited });
+                }
+                if woken {
+                    first = First::Runners;
+                }
+                (format!("thread {tid} ({name}) {busy}"), if woken { LONGEST_ONCE_WOKEN } else { LONGEST_NAP })
+            }
             Err(e @ (CommitError::Pause(_) | CommitError::Identify(_)))
                 if e.outcome() == Outcome::Blocked && !patience.is_over() =>
             {
-                progress::waiting(target.process.pid, patience, || e.to_string());
-                borrow::nap(nap.min(patience.left()));
-                nap = nap.saturating_mul(2).min(LONGEST_NAP);
-                continue;
+                (e.to_string(), LONGEST_NAP)
             }
             Err(e) => return Err(e),
         };
-        if patience.is_over() {
-            let waited = begun.elapsed();
-            return Err(CommitError::Busy { tid, name: target.process.thread_name(tid), busy, waited });
-        }
-        let in_the_way = || format!("thread {tid} ({}) {busy}", target.process.thread_name(tid));
-        progress::waiting(target.process.pid, patience, in_the_way);
-        borrow::nap(nap.min(patience.left()));
-        nap = nap.saturating_mul(2).min(LONGEST_NAP);
+        progress::waiting(target.process.pid, patience, || why);
+        let rest = attempt.elapsed().saturating_mul(REST);
+        borrow::nap(nap.max(rest).min(patience.left()));
+        nap = nap.saturating_mul(2).min(longest);
     }
 }
 
@@ -129,6 +137,13 @@ pub fn wait_until_stoppable(target: &Target, patience: Patience) -> Result<Glanc
     }
 }
 
+/// An attempt that came to nothing.
+struct Vain {
+    obstacle: Obstacle,
+    /// Threads that slept were stopped for it.
+    woken: bool,
+}
+
 /// What stands against a moment: a thread in the way, or that it cannot be judged.
 enum Unquiet {
     Busy(Obstacle),
@@ -137,30 +152,35 @@ enum Unquiet {
 
 impl<'a> Quiet<'a> {
     /// Stops the target, unless or until a thread is found in `code`: those that sleep are judged before anything is stopped,
-    /// and again before the others are. How long the search of all writable memory took, if that is wanted.
+    /// and again once they are. How long the search of all writable memory took, if that is wanted.
     fn begin(
         target: &'a Target,
         code: &[CodeRange],
         scan_memory: bool,
+        first: First,
         seen: Option<Glance>,
-    ) -> Result<Result<(Self, Option<Duration>), Obstacle>, CommitError> {
+    ) -> Result<Result<(Self, Option<Duration>), Vain>, CommitError> {
         let glance = seen.map_or_else(|| pause::glance(target), Ok)?;
         let mut maps = target.maps()?;
         // If it calls exec later than now, the record is missing when the sites are to change.
         target.still_there(&maps)?;
         let mut judge = Judge::new(target);
         if let Some(obstacle) = judge.look(code, &glance, &maps) {
-            return Ok(Err(obstacle));
+            return Ok(Err(Vain { obstacle, woken: false }));
         }
         target.is_still_alone()?;
-        let paused = Paused::begin(target, &glance, |stopped| match judge.stopped(code, &mut maps, stopped) {
-            Ok(None) => Ok(()),
-            Ok(Some(obstacle)) => Err(Unquiet::Busy(obstacle)),
-            Err(e) => Err(Unquiet::Failed(e)),
+        let mut woken = false;
+        let paused = Paused::begin(target, &glance, first, |stopped| {
+            woken = woken || stopped.iter().any(|t| t.asleep);
+            match judge.stopped(code, &mut maps, stopped) {
+                Ok(None) => Ok(()),
+                Ok(Some(obstacle)) => Err(Unquiet::Busy(obstacle)),
+                Err(e) => Err(Unquiet::Failed(e)),
+            }
         });
         let paused = match paused? {
             Ok(paused) => paused,
-            Err(Unquiet::Busy(obstacle)) => return Ok(Err(obstacle)),
+            Err(Unquiet::Busy(obstacle)) => return Ok(Err(Vain { obstacle, woken })),
             Err(Unquiet::Failed(e)) => return Err(e),
         };
         let quiet = Self { target, paused, maps, _seen: (glance, judge) };
@@ -169,7 +189,7 @@ impl<'a> Quiet<'a> {
         }
         let begun = Instant::now();
         Ok(match quiet.parked(code, &[])? {
-            Some(obstacle) => Err(obstacle),
+            Some(obstacle) => Err(Vain { obstacle, woken }),
             None => Ok((quiet, Some(begun.elapsed()))),
         })
     }

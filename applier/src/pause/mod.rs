@@ -8,6 +8,9 @@
 //! ...                   the stacks, the commit
 //! DETACH each           those that run first
 //! ```
+//! After a stop in vain those that run are seized and stopped first: a stop breaks off what sleepers wait for, and timeouts that
+//! start anew each time would never be over while a thread computes where it must not be.
+//!
 //! What is found of a thread that stands still stays true: its frames lie on its own stack, which nobody else returns through,
 //! and it does not run before all are let go.
 //!
@@ -36,6 +39,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const HEAD_START: Duration = Duration::from_micros(25);
 const CROWD: usize = 8;
 
+/// Which threads are stopped first, and judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// Those that sleep: those that run stand still the shortest time.
+    Sleepers,
+    /// Those that run: if one of them is in the way, those that sleep are not touched.
+    Runners,
+}
+
 /// One stopped thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Thread {
@@ -60,21 +72,32 @@ pub struct Paused<'a> {
 }
 
 impl<'a> Paused<'a> {
-    /// Stops every thread, first those that sleep, then the others; those of `glance` were seen before. `judge` is asked about
-    /// threads as soon as they stand still, while the next ones are on their way; the inner error is what it found.
+    /// Stops every thread; those of `glance` were seen before. `judge` is asked about threads as soon as they stand still, while
+    /// the next ones are on their way; the inner error is what it found.
     ///
     /// # Errors
     /// If one cannot be stopped in time. After every error all go on.
     pub fn begin<E>(
         target: &'a Target,
         glance: &Glance,
+        first: First,
         mut judge: impl FnMut(&[Thread]) -> Result<(), E>,
     ) -> Result<Result<Self, E>, PauseError> {
-        let mut seized = Seized::all(target, glance)?;
+        let mut seized = Seized::none(target)?;
+        match first {
+            First::Sleepers => seized.seize_all(glance)?,
+            First::Runners => seized.seize_runners(glance)?,
+        }
         let urgent = Urgent::raise();
         let started = Instant::now();
         let deadline = started.checked_add(PATIENCE).unwrap_or(started);
-        let mut threads = Vec::with_capacity(seized.threads.len());
+        let mut threads = Vec::with_capacity(glance.threads.len());
+        if first == First::Runners {
+            if let Err(found) = seized.stop_wave(false, deadline, &mut threads, &mut judge)? {
+                return Ok(Err(found));
+            }
+            seized.seize_all(glance)?;
+        }
         loop {
             for asleep in [true, false] {
                 if let Err(found) = seized.stop_wave(asleep, deadline, &mut threads, &mut judge)? {

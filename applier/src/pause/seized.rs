@@ -40,12 +40,10 @@ pub(super) struct Seized<'a> {
 }
 
 impl<'a> Seized<'a> {
-    /// Makes all threads ours; those of `glance` were seen before.
-    pub(super) fn all(target: &'a Target, glance: &Glance) -> Result<Self, PauseError> {
+    /// No thread yet.
+    pub(super) fn none(target: &'a Target) -> Result<Self, PauseError> {
         let count = target.process.open_count().map_err(|_| PauseError::Gone { pid: target.process.pid })?;
-        let mut seized = Self { target, threads: BTreeMap::new(), count, newborn: Vec::new() };
-        seized.seize_all(glance)?;
-        Ok(seized)
+        Ok(Self { target, threads: BTreeMap::new(), count, newborn: Vec::new() })
     }
 
     /// Makes those threads ours that are missing now that all others stand still. Whether there was one.
@@ -130,11 +128,20 @@ impl<'a> Seized<'a> {
         self.threads.retain(|tid, _| !ended.contains(tid));
     }
 
-    /// Seizes the threads of the glance, then others until a look at the list shows no new one.
-    fn seize_all(&mut self, glance: &Glance) -> Result<(), PauseError> {
+    /// Makes those threads ours that ran at the glance.
+    pub(super) fn seize_runners(&mut self, glance: &Glance) -> Result<(), PauseError> {
+        let seizer = self.seizer()?;
+        let running = glance.threads.iter().filter(|(_, doing)| **doing == Doing::Running);
+        running.map(|(tid, _)| *tid).try_for_each(|tid| self.seize(&seizer, tid, Doing::Running))?;
+        self.let_strangers_go(&[]);
+        Ok(())
+    }
+
+    /// Makes all threads ours: those of the glance, then others until a look at the list shows no new one.
+    pub(super) fn seize_all(&mut self, glance: &Glance) -> Result<(), PauseError> {
         let process = &self.target.process;
         let pid = process.pid;
-        let seizer = Seizer::new().map_err(call("setting an alarm for the seizing", Tid(pid)))?;
+        let seizer = self.seizer()?;
         let mut listed: Vec<Tid> = glance.threads.keys().copied().collect();
         for _ in 0..ROUNDS {
             for tid in listed {
@@ -143,16 +150,7 @@ impl<'a> Seized<'a> {
                 }
                 let seen = glance.threads.get(&tid).copied();
                 let Some(doing) = seen.or_else(|| process.doing_if_it_runs(tid)) else { continue };
-                let asleep = !matches!(doing, Doing::Running);
-                match borrow::seize(&seizer, process, tid, true) {
-                    Ok(()) => {}
-                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => continue,
-                    // A zombie cannot be seized and does not run; a newborn of ours is ours already.
-                    Err(_) if self.has_ended(tid) => continue,
-                    Err(_) if self.is_ours(tid) => {}
-                    Err(source) => return Err(PauseError::Call { what: "PTRACE_SEIZE", tid, source }),
-                }
-                self.threads.insert(tid, Seen::Running { asleep });
+                self.seize(&seizer, tid, doing)?;
             }
             listed = process.threads().map_err(|_| PauseError::Gone { pid })?;
             listed.sort_unstable();
@@ -166,6 +164,24 @@ impl<'a> Seized<'a> {
             }
         }
         Err(PauseError::Storm { pid })
+    }
+
+    fn seizer(&self) -> Result<Seizer, PauseError> {
+        Seizer::new().map_err(call("setting an alarm for the seizing", Tid(self.target.process.pid)))
+    }
+
+    /// Makes one thread ours, unless it has ended.
+    fn seize(&mut self, seizer: &Seizer, tid: Tid, doing: Doing) -> Result<(), PauseError> {
+        match borrow::seize(seizer, &self.target.process, tid, true) {
+            Ok(()) => {}
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            // A zombie cannot be seized and does not run; a newborn of ours is ours already.
+            Err(_) if self.has_ended(tid) => return Ok(()),
+            Err(_) if self.is_ours(tid) => {}
+            Err(source) => return Err(PauseError::Call { what: "PTRACE_SEIZE", tid, source }),
+        }
+        self.threads.insert(tid, Seen::Running { asleep: doing != Doing::Running });
+        Ok(())
     }
 
     /// Whether a thread that is still listed has ended: it cannot be seized and does not run.
