@@ -3,7 +3,7 @@
 
 use lp_tests::obstacle::Obstacle;
 use lp_tests::tools::{Running, lp_apply_command};
-use lp_tests::{Verdict, lp_apply, needs, skip, wait_for};
+use lp_tests::{Outcome, Verdict, lp_apply, needs, skip, wait_for};
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -61,6 +61,19 @@ fn forbidden(mut obstacle: Obstacle, words: &[&str], control: &str, cure: &str) 
     if let Some(before) = before {
         before.assert_same(&obstacle.target.snapshot());
     }
+    obstacle.target.finish();
+}
+
+/// RLIMIT_SIGPENDING is used up: lp-apply can do without timers that count.
+#[test]
+fn e3_no_room_for_signals() {
+    if !needs("util-linux") {
+        return;
+    }
+    let words = ["prlimit", "--sigpending=0:0"];
+    let mut obstacle = target(&[], "none");
+    apply(&words, &obstacle, &[]).expect(Outcome::Applied);
+    assert_eq!(obstacle.target.ask("x"), "2");
     obstacle.target.finish();
 }
 

@@ -4,12 +4,14 @@
 //! proc     /proc/PID: maps, status, threads; its pidfd      (unsafe: openat, pidfd_open, kcmp)
 //! memory   /proc/PID/mem and pagemap                        (unsafe: ioctl)
 //! ptrace   one thread: seize, stop, registers, resume       (unsafe: ptrace, waitid)
-//! sched    scheduling class, signals, a timer, its own death (unsafe: a handful of calls)
+//! alarm    calls that wait are interrupted                   (unsafe: timers, a signal handler)
+//! sched    scheduling class, signals, its own death          (unsafe: a handful of calls)
 //! fault    named steps at which tests kill the tool or make it fail
 //! unwind   what the static release binary has instead of an unwinder
 //! ```
 #![allow(unsafe_code, reason = "system calls; every block carries its proof")]
 
+mod alarm;
 pub mod fault;
 #[cfg(all(target_env = "musl", not(test)))]
 mod heap;

@@ -8,6 +8,7 @@
 //!
 //! Source: ptrace(2), waitid(2); linux/ptrace.h for the numbers that libc does not name.
 
+use super::alarm::Alarm;
 use super::{fault, sched};
 use crate::identify::seccomp::Instruction;
 use lpb::RunAddr;
@@ -146,13 +147,13 @@ fn with_data<T>(request: libc::c_long, tid: Tid, addr: usize, data: &mut T) -> i
 
 /// Seizes threads, and does not wait longer for it than [`REAPING`].
 pub struct Seizer {
-    _alarm: sched::Alarm,
+    _alarm: Alarm,
 }
 
 impl Seizer {
     /// As long as it lives, other calls that wait are interrupted too.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { _alarm: sched::Alarm::every(REAPING)? })
+        Ok(Self { _alarm: Alarm::every(REAPING)? })
     }
 
     /// Begins to trace a running thread without stopping it. Its future threads are traced too if `newborns`.
@@ -318,7 +319,7 @@ fn wait_id(tid: Tid, options: libc::c_int) -> io::Result<Option<(i32, i32)>> {
 /// Sleeps until this thread has something to report, at most about `limit`. What others report does not wake lp-apply, which
 /// would take the processor from those that are still on their way.
 pub fn wait_for(tid: Tid, limit: Duration) -> io::Result<()> {
-    let _alarm = sched::Alarm::every(limit)?;
+    let _alarm = Alarm::every(limit)?;
     match wait_id(tid, libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT | libc::__WALL) {
         Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
         _ => Ok(()),
