@@ -27,9 +27,8 @@ pub fn apply(bundle: &Bundle<'_>, pid: i32, settings: &Settings) -> Report {
 }
 
 fn try_apply(bundle: &Bundle<'_>, pid: i32, settings: &Settings) -> Result<Report, Trouble> {
-    let patience = Patience::of(settings.wait);
-    let target = Target::open(pid, settings.allow_init, patience)?;
-    let job = Job { target: &target, bundle, settings, patience };
+    let target = Target::open(pid, settings.allow_init, Patience::of(settings.wait))?;
+    let job = Job { target: &target, bundle, settings };
     for _ in 1..ATTEMPTS {
         match job.attempt() {
             Err(trouble) if is_race(&trouble) => {}
@@ -53,13 +52,12 @@ struct Job<'a> {
     target: &'a Target,
     bundle: &'a Bundle<'a>,
     settings: &'a Settings,
-    patience: Patience,
 }
 
 impl Job<'_> {
     fn attempt(&self) -> Result<Report, Trouble> {
-        let Self { target, bundle, settings, patience } = *self;
-        let snapshot = identify::snapshot(target, &bundle.patch, &settings.allow_modules, patience)?;
+        let Self { target, bundle, settings } = *self;
+        let snapshot = identify::snapshot(target, &bundle.patch, &settings.allow_modules)?;
         let done = match settings.dry_run {
             true => self.rehearse(&snapshot),
             false => {
@@ -93,16 +91,16 @@ impl Job<'_> {
     }
 
     fn perform(&self, snapshot: &Snapshot) -> Result<Report, Trouble> {
-        let Self { target, bundle, settings, patience } = *self;
-        let present = leftovers::clear(target, &snapshot.stub, patience)?;
+        let Self { target, bundle, settings } = *self;
+        let present = leftovers::clear(target, &snapshot.stub)?;
         if let Some(known) = find(&present, bundle) {
             return Ok(already(target, known));
         }
         let mut plan = self.make_plan(snapshot, &present)?;
-        let seen = commit::wait_until_stoppable(target, patience)?;
+        let seen = commit::wait_until_stoppable(target)?;
         stage::stage(target, &snapshot.stub, &mut plan)?;
         let mut sent = Vec::new();
-        let registered = register::enter(target, &snapshot.stub, &plan.life, patience, &mut sent);
+        let registered = register::enter(target, &snapshot.stub, &plan.life, &mut sent);
         let enforced = registered.map_err(Trouble::from).and_then(|()| self.enforce(snapshot, &mut plan, seen));
         let cost = enforced.map_err(|first| match self.unstage(snapshot, &mut plan) {
             Ok(()) => first,
@@ -119,7 +117,7 @@ impl Job<'_> {
     }
 
     fn make_plan(&self, snapshot: &Snapshot, present: &[Patched]) -> Result<Plan, Trouble> {
-        let Self { target, bundle, settings, .. } = *self;
+        let Self { target, bundle, settings } = *self;
         let others: Vec<_> = present.iter().filter(|p| p.in_force() || p.word() == "mixed").map(|p| &p.life).collect();
         let staying: Vec<_> = present.iter().map(|p| &p.life).collect();
         let read = |at, len| target.read(at, len);
@@ -131,7 +129,7 @@ impl Job<'_> {
     /// Removes what was staged. Should a site not be as it was before, the image stays for whom it jumps to.
     fn unstage(&self, snapshot: &Snapshot, plan: &mut Plan) -> Result<(), Trouble> {
         let target = self.target;
-        let patience = self.patience.at_least(COURTESY);
+        let patience = target.patience.at_least(COURTESY);
         match records::nothing_leads_in(&plan.life, &|at, len| target.read(at, len)) {
             true => leftovers::discard(target, &snapshot.stub, &mut plan.life, patience).map(drop),
             false => Err(Trouble::NotOld),
@@ -140,11 +138,12 @@ impl Job<'_> {
 
     /// Waits for a quiet moment and puts the staged patch in force.
     fn enforce(&self, snapshot: &Snapshot, plan: &mut Plan, seen: Glance) -> Result<Cost, Trouble> {
-        let Self { target, settings, patience, .. } = *self;
+        let Self { target, settings, .. } = *self;
         let Plan { life, code, .. } = plan;
         // The thread that has made the mappings may still be on its way home.
         code.push(snapshot.stub.code());
-        let when = Quietness { code, scan_memory: settings.scan_memory, patience, seen: Some(seen) };
+        let (scan_memory, patience) = (settings.scan_memory, target.patience);
+        let when = Quietness { code, scan_memory, patience, seen: Some(seen) };
         if commit::announce(target, life).is_err() {
             // As in staging: the interface of debuggers may write where the memory file may not.
             let thread = Borrowed::take(target, &snapshot.stub, &[])?;

@@ -45,7 +45,8 @@ const NAP: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// If a record is damaged, or something cannot be cleaned up in time.
-pub fn clear(target: &Target, place: &StubPlace, patience: Patience) -> Result<Vec<Patched>, Trouble> {
+pub fn clear(target: &Target, place: &StubPlace) -> Result<Vec<Patched>, Trouble> {
+    let patience = target.patience;
     if place.before.is_none() {
         // Threads of a dead run may still be on their way into its last call.
         commit::when_quiet(target, Quietness::of(&[], patience), |quiet| quiet.cancel_calls(place))?;

@@ -19,19 +19,13 @@ pub fn revert(selector: &Selector<'_>, pid: i32, settings: &Settings) -> Report 
 }
 
 fn try_revert(selector: &Selector<'_>, pid: i32, settings: &Settings) -> Result<Report, Trouble> {
-    let patience = Patience::of(settings.wait);
-    let target = Target::open(pid, settings.allow_init, patience)?;
-    revert_in(&target, selector, settings, patience).map_err(|trouble| trouble.explained(&target))
+    let target = Target::open(pid, settings.allow_init, Patience::of(settings.wait))?;
+    revert_in(&target, selector, settings).map_err(|trouble| trouble.explained(&target))
 }
 
-fn revert_in(
-    target: &Target,
-    selector: &Selector<'_>,
-    settings: &Settings,
-    patience: Patience,
-) -> Result<Report, Trouble> {
+fn revert_in(target: &Target, selector: &Selector<'_>, settings: &Settings) -> Result<Report, Trouble> {
     let pid = target.process.pid;
-    let place = identify::stub_place(target, selector.bundle().map(|b| &b.patch), patience)?;
+    let place = identify::stub_place(target, selector.bundle().map(|b| &b.patch))?;
     if settings.dry_run {
         let life = match choose(leftovers::sound_records(target)?, selector, pid) {
             Ok(patched) => patched.life,
@@ -41,7 +35,7 @@ fn revert_in(
         let message = format!("would revert {}: {}", life.name, report::changes(&life));
         return Ok(Report::new(pid, Some(Outcome::Reverted), message));
     }
-    let done = perform(target, &place, selector, settings, patience);
+    let done = perform(target, &place, selector, settings);
     // Whatever came of it, no injected byte stays; if this fails, the outcome is still the one above.
     let _ = leftovers::tidy(target, &place);
     done
@@ -52,16 +46,15 @@ fn perform(
     place: &StubPlace,
     selector: &Selector<'_>,
     settings: &Settings,
-    patience: Patience,
 ) -> Result<Report, Trouble> {
     let pid = target.process.pid;
-    let mut life = match choose(leftovers::clear(target, place, patience)?, selector, pid) {
+    let mut life = match choose(leftovers::clear(target, place)?, selector, pid) {
         Ok(patched) => patched.life,
         Err(report) => return Ok(report),
     };
     let (undone, cost) = match settings.consistency {
-        Some(Consistency::Immediate) => leftovers::undo_at_once(target, place, &mut life, patience)?,
-        _ => leftovers::undo(target, place, &mut life, patience)?,
+        Some(Consistency::Immediate) => leftovers::undo_at_once(target, place, &mut life, target.patience)?,
+        _ => leftovers::undo(target, place, &mut life, target.patience)?,
     };
     let mut message = format!("{} is no longer in force", life.name);
     if let Some(why) = &undone.kept {

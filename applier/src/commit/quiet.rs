@@ -125,7 +125,8 @@ pub fn when_quiet<T>(
 ///
 /// # Errors
 /// If one is still there when the time is up.
-pub fn wait_until_stoppable(target: &Target, patience: Patience) -> Result<Glance, CommitError> {
+pub fn wait_until_stoppable(target: &Target) -> Result<Glance, CommitError> {
+    let patience = target.patience;
     loop {
         match pause::glance(target) {
             Err(stuck) if !patience.is_over() => {

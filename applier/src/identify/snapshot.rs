@@ -9,7 +9,6 @@ use super::modules::{self, Found, Missing, PROT_EXEC};
 use super::strangers::{self, Stranger};
 use super::stub::{self, StubPlace};
 use super::{IdentifyError, NAP, Target, hex};
-use crate::patience::Patience;
 use crate::progress;
 use lpb::{Module, Patch};
 
@@ -32,13 +31,8 @@ pub struct Snapshot {
 
 /// Matches the patch with the process, giving one that is only starting the time to load what is missing.
 /// `allowed`: names of unexpected files that the user accepts.
-pub fn snapshot(
-    target: &Target,
-    patch: &Patch<'_>,
-    allowed: &[String],
-    patience: Patience,
-) -> Result<Snapshot, IdentifyError> {
-    let (maps, (modules, stub)) = settled(target, Some(patch), patience, |maps| {
+pub fn snapshot(target: &Target, patch: &Patch<'_>, allowed: &[String]) -> Result<Snapshot, IdentifyError> {
+    let (maps, (modules, stub)) = settled(target, Some(patch), |maps| {
         let modules = find_modules(target, patch, maps)?;
         let stub = find_stub(target, Some((patch, &modules)), maps)?;
         Ok((modules, stub))
@@ -48,8 +42,8 @@ pub fn snapshot(
 }
 
 /// Where the stub goes. `patch`: vouches for the text of its modules, if the process has them.
-pub fn stub_place(target: &Target, patch: Option<&Patch<'_>>, patience: Patience) -> Result<StubPlace, IdentifyError> {
-    let found = settled(target, patch, patience, |maps| {
+pub fn stub_place(target: &Target, patch: Option<&Patch<'_>>) -> Result<StubPlace, IdentifyError> {
+    let found = settled(target, patch, |maps| {
         let vouching = patch.and_then(|patch| Some((patch, find_modules(target, patch, maps).ok()?)));
         find_stub(target, vouching.as_ref().map(|(patch, modules)| (*patch, modules.as_slice())), maps)
     });
@@ -60,7 +54,6 @@ pub fn stub_place(target: &Target, patch: Option<&Patch<'_>>, patience: Patience
 fn settled<T>(
     target: &Target,
     patch: Option<&Patch<'_>>,
-    patience: Patience,
     judge: impl Fn(&Maps) -> Result<T, IdentifyError>,
 ) -> Result<(Maps, T), IdentifyError> {
     let mut maps = target.maps()?;
@@ -68,8 +61,8 @@ fn settled<T>(
     loop {
         match judge(&maps) {
             Ok(found) => return Ok((maps, found)),
-            Err(missing) if !may_come(&missing) || alike == LOOKS || patience.is_over() => return Err(missing),
-            Err(missing) => progress::waiting(target.process.pid, patience, || missing.to_string()),
+            Err(missing) if !may_come(&missing) || alike == LOOKS || target.patience.is_over() => return Err(missing),
+            Err(missing) => progress::waiting(target.process.pid, target.patience, || missing.to_string()),
         }
         std::thread::sleep(NAP);
         let now = target.maps()?;

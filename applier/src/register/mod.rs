@@ -87,15 +87,9 @@ pub struct Sent {
 ///
 /// # Errors
 /// What is registered then, the done words tell: [`leave`] takes it back.
-pub fn enter(
-    target: &Target,
-    place: &StubPlace,
-    life: &Life,
-    patience: Patience,
-    sent: &mut Vec<Sent>,
-) -> Result<(), RegisterError> {
+pub fn enter(target: &Target, place: &StubPlace, life: &Life, sent: &mut Vec<Sent>) -> Result<(), RegisterError> {
     life.unwind.iter().try_for_each(|unwind| {
-        sent.push(send(target, place, life, unwind, Journey::Register, patience)?);
+        sent.push(send(target, place, life, unwind, Journey::Register, target.patience)?);
         Ok(())
     })
 }
