@@ -11,6 +11,7 @@
 
 mod error;
 mod judge;
+mod pace;
 mod quiet;
 mod stacks;
 

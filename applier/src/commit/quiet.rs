@@ -2,6 +2,7 @@
 
 use super::CommitError;
 use super::judge::{Judge, Obstacle, judged};
+use super::pace::Pace;
 use crate::arch::x86_64::stub;
 use crate::borrow;
 use crate::identify::Target;
@@ -19,13 +20,8 @@ use lpb::life::Mapping;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// First and longest pause between two attempts.
-const FIRST_NAP: Duration = Duration::from_millis(1);
-const LONGEST_NAP: Duration = Duration::from_millis(50);
-/// The longest one where threads that slept were stopped in vain: their timeouts, which started anew, have time to be over.
-const LONGEST_ONCE_WOKEN: Duration = Duration::from_millis(500);
-/// A pause is at least so many times as long as the attempt before it, during most of which all threads may have stood still.
-const REST: u32 = 4;
+/// Pause between two looks at a thread that cannot be stopped.
+const NAP: Duration = Duration::from_millis(50);
 
 /// When a target counts as quiet.
 #[derive(Debug)]
@@ -84,12 +80,11 @@ pub fn when_quiet<T>(
     mut change: impl FnMut(&Quiet<'_>) -> Result<T, CommitError>,
 ) -> Result<(T, Cost), CommitError> {
     let begun = Instant::now();
-    let mut nap = FIRST_NAP;
-    let mut first = First::Sleepers;
+    let mut pace = Pace::new();
     loop {
         let attempt = Instant::now();
         let seen = seen.take().filter(Glance::is_fresh);
-        let (why, longest) = match Quiet::begin(target, code, scan_memory, first, seen) {
+        let (why, woken) = match Quiet::begin(target, code, scan_memory, pace.first(), seen) {
             Ok(Ok((quiet, scanned))) => {
                 let (waited, threads) = (begun.elapsed(), quiet.paused.threads.len());
                 let done = change(&quiet);
@@ -101,22 +96,17 @@ pub fn when_quiet<T>(
                 if patience.is_over() {
                     return Err(CommitError::Busy { tid, name, busy, waited });
                 }
-                if woken {
-                    first = First::Runners;
-                }
-                (format!("thread {tid} ({name}) {busy}"), if woken { LONGEST_ONCE_WOKEN } else { LONGEST_NAP })
+                (format!("thread {tid} ({name}) {busy}"), woken)
             }
             Err(e @ (CommitError::Pause(_) | CommitError::Identify(_)))
                 if e.outcome() == Outcome::Blocked && !patience.is_over() =>
             {
-                (e.to_string(), LONGEST_NAP)
+                (e.to_string(), false)
             }
             Err(e) => return Err(e),
         };
         progress::waiting(target.process.pid, patience, || why);
-        let rest = attempt.elapsed().saturating_mul(REST);
-        borrow::nap(nap.max(rest).min(patience.left()));
-        nap = nap.saturating_mul(2).min(longest);
+        borrow::nap(pace.pause_after(attempt.elapsed(), woken).min(patience.left()));
     }
 }
 
@@ -131,7 +121,7 @@ pub fn wait_until_stoppable(target: &Target) -> Result<Glance, CommitError> {
         match pause::glance(target) {
             Err(stuck) if !patience.is_over() => {
                 progress::waiting(target.process.pid, patience, || stuck.to_string());
-                borrow::nap(LONGEST_NAP.min(patience.left()));
+                borrow::nap(NAP.min(patience.left()));
             }
             looked => return Ok(looked?),
         }

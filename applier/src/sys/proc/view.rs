@@ -1,11 +1,13 @@
 //! The thread that shows the memory of a process: the first one, or another once that has ended.
 
 use super::{Process, field};
+use crate::patience::Patience;
 use crate::sys::ptrace::Tid;
 use std::io;
+use std::time::Duration;
 
-/// How many are asked, each of which ends before it has answered.
-const MAX_VIEWS: u32 = 16;
+/// How long threads are asked, each of which ends before it has answered.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Process {
     /// Asks for what one of its files tells: again, of another thread, if the one that it was of has ended.
@@ -15,17 +17,17 @@ impl Process {
         ask: impl Fn(&str) -> io::Result<T>,
         is_nothing: impl Fn(&T) -> bool,
     ) -> io::Result<T> {
-        for _ in 1..MAX_VIEWS {
+        let patience = Patience::of(PATIENCE);
+        loop {
             let answer = ask(&self.in_view(name));
             let gone = match &answer {
                 Ok(answer) => is_nothing(answer),
                 Err(e) => matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
             };
-            if !gone || !tells_of_memory(name) || !self.choose_view() {
+            if !gone || !tells_of_memory(name) || !self.choose_view() || patience.is_over() {
                 return answer;
             }
         }
-        ask(&self.in_view(name))
     }
 
     /// The thread whose files tell of the memory.
@@ -54,17 +56,17 @@ impl Process {
     /// One of its threads that has memory. They may end as fast as they are listed, and the kernel breaks off a list at one that
     /// does, so that an empty list proves nothing.
     pub(super) fn living(&self) -> io::Result<Option<Tid>> {
-        for _ in 0..MAX_VIEWS {
+        let patience = Patience::of(PATIENCE);
+        loop {
             let tids = self.threads()?;
             if let Some(tid) = tids.iter().find(|tid| self.has_memory(**tid)) {
                 return Ok(Some(*tid));
             }
             let zombies = tids.iter().filter(|tid| self.thread_state(**tid) == Some('Z')).count();
-            if self.thread_count() == Some(zombies) {
-                break;
+            if self.thread_count() == Some(zombies) || patience.is_over() {
+                return Ok(None);
             }
         }
-        Ok(None)
     }
 
     /// Whether a thread has memory: the kernel's have none, nor have those that have ended, or are about to.
