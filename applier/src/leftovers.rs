@@ -30,6 +30,7 @@ use crate::record;
 use crate::register::{self, Sent};
 use crate::sys::ptrace::Tid;
 use crate::trouble::Trouble;
+use lpb::RunAddr;
 use lpb::life::{Life, SiteKind, State};
 use std::time::Duration;
 
@@ -122,10 +123,26 @@ pub fn own_code(life: &Life) -> Vec<CodeRange> {
         start: m.start,
         end: m.range().end,
         harmless_to: None,
+        tail_called: false,
         may_end_in_call: false,
         pushed: None,
     };
     code.map(range).collect()
+}
+
+/// Where new functions may have jumped on their way into another one: nothing on the stack tells of it.
+fn tail_called(life: &Life) -> impl Iterator<Item = CodeRange> {
+    let jumps = life.sites.iter().filter(|s| s.kind == SiteKind::Jump);
+    let several = jumps.clone().nth(1).is_some();
+    jumps.filter(move |_| several).map(|s| CodeRange {
+        name: s.name.clone(),
+        start: s.at,
+        end: RunAddr(s.at.0.saturating_add(1)),
+        harmless_to: Some(s.at),
+        tail_called: true,
+        may_end_in_call: false,
+        pushed: None,
+    })
 }
 
 /// Takes a patch out of force, and unmaps it, as soon as no thread is in its code. If one stays there until the time is up,
@@ -136,7 +153,8 @@ pub fn undo(
     life: &mut Life,
     patience: Patience,
 ) -> Result<(Undone, Cost), Trouble> {
-    let code = own_code(life);
+    let mut code = own_code(life);
+    code.extend(tail_called(life));
     let done = commit::when_quiet(target, Quietness::of(&code, patience), |quiet| {
         Ok((withdraw(target, life)?, held(quiet, life, &code)?))
     });

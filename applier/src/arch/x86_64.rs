@@ -33,9 +33,9 @@ const EINTR_ON_STOP: [u64; 10] = [65, 69, 70, 128, 208, 220, 232, 281, 333, 441]
 /// The same, but only if a socket has a timeout, if the time that is left cannot be written back, or without anything submitted.
 ///
 /// read write readv writev select connect accept sendto recvfrom sendmsg recvmsg pselect6 ppoll accept4 recvmmsg sendmmsg
-/// io_uring_enter.
+/// preadv2 pwritev2 io_uring_enter.
 /// Source: signal(7), as above; `sock_intr_errno`, `poll_select_finish` and `io_cqring_wait` of Linux.
-const EINTR_AT_TIMES: [u64; 17] = [0, 1, 19, 20, 23, 42, 43, 44, 45, 46, 47, 270, 271, 288, 299, 307, 426];
+const EINTR_AT_TIMES: [u64; 19] = [0, 1, 19, 20, 23, 42, 43, 44, 45, 46, 47, 270, 271, 288, 299, 307, 327, 328, 426];
 
 /// Whether a stop disturbs a thread that is blocked in this call.
 pub fn disturbed_by_stop(nr: i64) -> bool {

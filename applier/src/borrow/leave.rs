@@ -107,23 +107,23 @@ pub fn nap(time: Duration) {
 /// Lets a thread go if it stands still. `false`: it does not. Newborns of it are ours too.
 fn release(tid: Tid, newborns: &mut Vec<Tid>) -> bool {
     // If anything fails here, the thread is gone, or the kernel detaches it when lp-apply ends.
-    let signal = match ptrace::poll(tid) {
+    match ptrace::poll(tid) {
         Ok(None) => return false,
         Err(_) => return true,
-        Ok(Some(Event::Signal(signal))) => signal,
-        Ok(Some(Event::Clone(newborn))) => {
-            newborns.push(newborn);
-            0
+        // It stops right behind the delivery. A signal that is ignored would not have come but for us, and must break nothing.
+        Ok(Some(Event::Signal(signal))) => {
+            let _ = ptrace::interrupt(tid).and_then(|()| ptrace::cont(tid, signal));
+            return false;
         }
+        Ok(Some(Event::Clone(newborn))) => newborns.push(newborn),
         Ok(Some(Event::Stop | Event::GroupStop)) => {
             if let Some(broken) = ptrace::regs(tid).ok().filter(arch::interrupted_by_stop) {
                 let _ = ptrace::set_regs(tid, &arch::call_again(&broken));
             }
-            0
         }
-        Ok(Some(_)) => 0,
-    };
-    let _ = ptrace::detach(tid, signal);
+        Ok(Some(_)) => {}
+    }
+    let _ = ptrace::detach(tid, 0);
     true
 }
 

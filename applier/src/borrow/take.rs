@@ -158,7 +158,7 @@ impl<'a> Borrowed<'a> {
             return Err(no_thread(format!("thread {tid} ended")));
         }
         // It may have called exec before it was ours: the memory that was opened is another's then. From now on, that would show.
-        target.still_there(maps)?;
+        target.still_there()?;
         let mut aids = Aids::new(target, tid).map_err(call("opening the status"))?;
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
         let Some(stop) = wait_for_stop(tid)? else { return Err(no_thread(format!("thread {tid} ended"))) };

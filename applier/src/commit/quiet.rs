@@ -154,7 +154,7 @@ impl<'a> Quiet<'a> {
         let glance = seen.map_or_else(|| pause::glance(target), Ok)?;
         let mut maps = target.maps()?;
         // If it calls exec later than now, the record is missing when the sites are to change.
-        target.still_there(&maps)?;
+        target.still_there()?;
         let mut judge = Judge::new(target);
         if let Some(obstacle) = judge.look(code, &glance, &maps) {
             return Ok(Err(Vain { obstacle, woken: false }));
@@ -232,7 +232,7 @@ impl<'a> Quiet<'a> {
     /// Lets threads that an earlier, dead lp-apply has sent into the stub leave out the calls that they have not made yet: they
     /// would come at a time when nobody expects them any more.
     pub fn cancel_calls(&self, place: &StubPlace) -> Result<(), CommitError> {
-        self.target.still_there(&self.maps)?;
+        self.target.still_there()?;
         for t in &self.paused.threads {
             let cancelled =
                 stub::without_calls(&t.regs, place.at).map_or(Ok(()), |regs| ptrace::set_regs(t.tid, &regs));

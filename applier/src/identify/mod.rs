@@ -106,10 +106,9 @@ impl Target {
     }
 
     /// Fails if the process has ended or become another program since it was opened: `memory` is the old one's.
-    pub fn still_there(&self, maps: &Maps) -> Result<(), IdentifyError> {
+    pub fn still_there(&self) -> Result<(), IdentifyError> {
         let pid = self.process.pid;
-        let readable = maps.iter().find(|m| m.prot & 1 != 0).map(|m| m.start);
-        if readable.is_some_and(|at| self.read(at, 1).is_some()) {
+        if !self.memory.is_nobodys() {
             return Ok(());
         }
         // One that is ending has no memory for a moment before it counts as ended.
@@ -130,7 +129,7 @@ impl Target {
                 return Some(IdentifyError::Ended { pid });
             }
             match self.maps() {
-                Ok(maps) if maps.iter().next().is_some() => return self.still_there(&maps).err(),
+                Ok(maps) if maps.iter().next().is_some() => return self.still_there().err(),
                 // As in `still_there`; or its first thread has left the others.
                 Ok(_) if begun.elapsed() < ENDING => std::thread::sleep(NAP),
                 _ => return None,

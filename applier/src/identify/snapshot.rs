@@ -67,7 +67,7 @@ fn settled<T>(
         std::thread::sleep(NAP);
         let now = target.maps()?;
         // What has become another program would be compared with the memory of the first one, in vain.
-        target.still_there(&now)?;
+        target.still_there()?;
         alike = if loading(&now, patch).eq(loading(&maps, patch)) { alike.saturating_add(1) } else { 0 };
         maps = now;
     }

@@ -68,7 +68,15 @@ impl StubPlace {
     pub fn code(&self) -> CodeRange {
         let end = RunAddr(self.at.0.saturating_add(lpb::addr::to_u64(ROOM)));
         let name = "the injected code".to_owned();
-        CodeRange { name, start: self.at, end, harmless_to: None, may_end_in_call: false, pushed: None }
+        CodeRange {
+            name,
+            start: self.at,
+            end,
+            harmless_to: None,
+            tail_called: false,
+            may_end_in_call: false,
+            pushed: None,
+        }
     }
 }
 

@@ -24,7 +24,6 @@ mod seized;
 pub use error::PauseError;
 pub use glance::{Glance, glance};
 
-use crate::arch::x86_64 as arch;
 use crate::identify::Target;
 use crate::sys::ptrace::{self, Regs, Tid};
 use crate::sys::sched::Urgent;
@@ -53,7 +52,7 @@ pub enum First {
 pub struct Thread {
     /// Its number.
     pub tid: Tid,
-    /// Its registers.
+    /// Its registers, as it was stopped.
     pub regs: Regs,
     /// It was asleep when it was looked at.
     pub asleep: bool,
@@ -141,10 +140,6 @@ impl<'a> Paused<'a> {
 
 /// Lets a thread go on as it was stopped.
 fn go_on(t: &Thread) {
-    if arch::interrupted_by_stop(&t.regs) {
-        // Without it the thread sees EINTR, as after SIGSTOP and SIGCONT.
-        let _ = ptrace::set_regs(t.tid, &arch::call_again(&t.regs));
-    }
     // An error means that the thread is gone.
     let _ = ptrace::detach(t.tid, 0);
 }

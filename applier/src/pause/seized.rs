@@ -3,6 +3,7 @@
 use super::Thread;
 use super::error::{PauseError, call};
 use super::glance::{Glance, stuck};
+use crate::arch::x86_64 as arch;
 use crate::borrow::{self, let_go};
 use crate::identify::Target;
 use crate::sys::fault::step;
@@ -224,6 +225,13 @@ impl<'a> Seized<'a> {
                     }
                     Err(source) => return Err(PauseError::Call { what: "PTRACE_GETREGS", tid, source }),
                 };
+                if arch::interrupted_by_stop(&regs) {
+                    // Without it the thread sees EINTR, as after SIGSTOP and SIGCONT; now, so that it does not either if lp-apply
+                    // dies.
+                    ptrace::set_regs(tid, &arch::call_again(&regs))
+                        .or_else(forgive_gone)
+                        .map_err(call("PTRACE_SETREGS", tid))?;
+                }
                 self.threads.insert(tid, Seen::Stopped);
                 step("stopped").map_err(call("waiting", tid))?;
                 return Ok(Some(Thread { tid, regs, asleep }));

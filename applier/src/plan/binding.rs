@@ -23,6 +23,7 @@ pub fn ranges<R: Fn(RunAddr) -> Option<u64>>(
             start,
             end,
             harmless_to: None,
+            tail_called: false,
             may_end_in_call: false,
             pushed: Some(way.pushed),
         };

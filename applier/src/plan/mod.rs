@@ -43,6 +43,8 @@ pub struct CodeRange {
     pub end: RunAddr,
     /// A thread may stand at any address up to this one: nothing of the function has run yet.
     pub harmless_to: Option<RunAddr>,
+    /// But another function that changes too may have jumped there (a tail call), which leaves nothing on the stack.
+    pub tail_called: bool,
     /// The code may end in a call, so a return address may equal `end`.
     pub may_end_in_call: bool,
     /// Code that calls nothing, and two words that stand side by side on the stack of a thread which has gone through it
@@ -95,11 +97,12 @@ pub fn plan(
     let mut hops = Vec::new();
     let mut sites = Vec::new();
     let mut code = Vec::new();
+    let several = active(patch, cx.in_force).filter(|(r, _)| matches!(r.change, Change::Jump(_))).nth(1).is_some();
     for (r, bias) in active(patch, cx.in_force) {
         let mut site = sites::site(&cx, r, bias, &snapshot.maps, read, others)?;
         match &r.change {
             Change::Jump(j) => {
-                code.extend(sites::code_ranges(j, bias, consistency.unwrap_or(r.consistency)));
+                code.extend(sites::code_ranges(j, bias, consistency.unwrap_or(r.consistency), several));
                 hops.extend(hop::across_pages(&mut site, &mut space)?);
             }
             Change::Slot(s) => code.extend(binding::ranges(&cx, r, s, &site, read)?),

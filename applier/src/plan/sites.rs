@@ -113,8 +113,8 @@ fn expect(
     Err(PlanError::Changed { name: name.to_owned(), at: first, found: show(&have), expected: show(want) })
 }
 
-/// Where threads must not be, for the wanted consistency.
-pub fn code_ranges(j: &Jump<'_>, bias: LoadBias, consistency: Consistency) -> Vec<CodeRange> {
+/// Where threads must not be, for the wanted consistency. `several`: other functions change too.
+pub fn code_ranges(j: &Jump<'_>, bias: LoadBias, consistency: Consistency, several: bool) -> Vec<CodeRange> {
     let site = j.site.loaded_at(bias);
     let entry = j.fragments.first().map(|f| f.name.clone().into_owned()).unwrap_or_default();
     if consistency == Consistency::Immediate {
@@ -124,6 +124,7 @@ pub fn code_ranges(j: &Jump<'_>, bias: LoadBias, consistency: Consistency) -> Ve
             start: site,
             end,
             harmless_to: Some(site),
+            tail_called: false,
             may_end_in_call: false,
             pushed: None,
         }];
@@ -137,6 +138,7 @@ pub fn code_ranges(j: &Jump<'_>, bias: LoadBias, consistency: Consistency) -> Ve
                 start,
                 end: RunAddr(start.0.saturating_add(f.size)),
                 harmless_to: (index == 0).then_some(site),
+                tail_called: several,
                 may_end_in_call: f.bytes.is_empty() || arch::may_end_in_call(&f.bytes),
                 pushed: None,
             }

@@ -26,7 +26,8 @@ impl<'a> Code<'a> {
 
     /// Whether a thread at `pc` executes it.
     pub(super) fn executed_at(&self, pc: RunAddr) -> Option<Busy> {
-        let inside = |r: &&CodeRange| r.start <= pc && pc < r.end && r.harmless_to.is_none_or(|to| pc > to);
+        let inside =
+            |r: &&CodeRange| r.start <= pc && pc < r.end && (r.tail_called || r.harmless_to.is_none_or(|to| pc > to));
         self.ranges.iter().find(inside).map(|r| Busy::Inside { function: r.name.clone(), pc })
     }
 

@@ -14,6 +14,7 @@ fn function() -> CodeRange {
         start: RunAddr(0x5000),
         end: RunAddr(0x5100),
         harmless_to: Some(RunAddr(0x5000)),
+        tail_called: false,
         may_end_in_call: false,
         pushed: None,
     }
@@ -41,6 +42,7 @@ fn judge(pc: u64, sp: u64, words: &[(u64, u64)]) -> Option<Busy> {
         start: RunAddr(start),
         end: RunAddr(end),
         harmless_to: harmless_to.map(RunAddr),
+        tail_called: false,
         may_end_in_call: true,
         pushed: None,
     };
@@ -63,6 +65,7 @@ fn a_thread_that_is_binding_a_slot() {
         start: RunAddr(0x6000),
         end: RunAddr(0x6010),
         harmless_to: None,
+        tail_called: false,
         may_end_in_call: false,
         pushed: Some([0x7f00_1180, 3]),
     };

@@ -138,7 +138,7 @@ fn send(
     let mut nap = FIRST_NAP;
     loop {
         let maps = target.maps()?;
-        target.still_there(&maps)?;
+        target.still_there()?;
         let judge = Judge { target, maps: &maps, life, provider: unwind.provider };
         let mut last = "it has no thread that runs".to_owned();
         for tid in borrow::by_reluctance(target) {
@@ -197,7 +197,7 @@ fn await_done(target: &Target, unwind: &UnwindCode, tid: Tid, journey: Journey) 
         match done_word(target, unwind.done) {
             Some(word) if word == journey.done() => break,
             Some(_) => {}
-            None => target.still_there(&target.maps()?)?,
+            None => target.still_there()?,
         }
         if begun.elapsed() >= PATIENCE || !target.process.alive() {
             return Err(RegisterError::Slow { tid, journey });

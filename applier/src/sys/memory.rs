@@ -38,6 +38,13 @@ impl Memory {
         self.refuses.get()
     }
 
+    /// Whether its process has ended, or become another program, since it was opened.
+    ///
+    /// Source: `mem_rw` of fs/proc/base.c: memory without a user has no bytes, what is not mapped cannot be read.
+    pub fn is_nobodys(&self) -> bool {
+        matches!(self.file.read_at(&mut [0], 0), Ok(0))
+    }
+
     /// Fills `buf` from `at`.
     pub fn read(&self, at: RunAddr, buf: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(buf, at.0)
