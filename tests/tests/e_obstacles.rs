@@ -89,11 +89,27 @@ fn e5_memory_shared_meanwhile() {
         patches.iter().any(|(_, state)| state == "staged").then_some(())
     });
     assert_eq!(target.ask("share"), "shared");
-    // Longer than lp-apply believes what it saw before.
-    lp_apply(["list", "--pid", &pid]);
     assert_eq!(target.ask("let go"), "1", "the old function");
     applying.verdict().expect_saying(Outcome::Blocked, &["shares the memory"]);
     target.finish();
+}
+
+/// E5: such processes come and go all the time, also while the threads are being stopped.
+#[test]
+fn e5_memory_shared_for_a_moment() {
+    let patient = Patient::of("e5_brief.c");
+    let [old, new, mixed, broken] = [0, 1, 2, 3];
+    for _ in 0..turns(60, 1000) {
+        patient.apply(&["--wait", "60s"]).expect(Outcome::Applied);
+        patient.board.wait_growth(new, 1);
+        patient.revert(&["--wait", "60s"]).expect(Outcome::Reverted);
+        patient.board.wait_growth(old, 1);
+    }
+    assert_eq!(
+        [mixed, broken].map(|place| patient.board.get(place)),
+        [0, 0],
+        "calls that mixed the versions, and crashes"
+    );
 }
 
 /// E5: process 1 needs a word of its own. It is not opened here, with or without it.

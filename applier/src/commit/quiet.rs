@@ -159,7 +159,7 @@ impl<'a> Quiet<'a> {
         if let Some(obstacle) = judge.look(code, &glance, &maps) {
             return Ok(Err(Vain { obstacle, woken: false }));
         }
-        target.is_still_alone()?;
+        target.is_still_alone(None)?;
         let mut woken = false;
         let paused = Paused::begin(target, &glance, first, |stopped| {
             woken = woken || stopped.iter().any(|t| t.asleep);
@@ -175,6 +175,8 @@ impl<'a> Quiet<'a> {
             Err(Unquiet::Failed(e)) => return Err(e),
         };
         let quiet = Self { target, paused, maps, _seen: (glance, judge) };
+        // One may have been made until the last thread stood still.
+        target.is_still_alone(quiet.paused.threads.first().map(|t| t.tid))?;
         if !scan_memory || code.is_empty() {
             return Ok(Ok((quiet, None)));
         }

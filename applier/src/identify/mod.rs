@@ -17,7 +17,7 @@ pub mod stub;
 use crate::patience::Patience;
 use crate::progress;
 use crate::sys::memory::Memory;
-use crate::sys::proc::Process;
+use crate::sys::proc::{Births, Process};
 use crate::sys::ptrace::Tid;
 pub use error::IdentifyError;
 use limits::Rare;
@@ -32,8 +32,6 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-/// How long it is believed that no other process shares the memory: a look at all of them takes its time.
-const ALONE: Duration = Duration::from_millis(2);
 /// Pause between two looks for a process that shares the memory.
 const NAP: Duration = Duration::from_millis(5);
 /// How long a process without memory may take to end.
@@ -52,8 +50,8 @@ pub struct Target {
     pub astray: Cell<Option<Tid>>,
     /// The threads that were sent into the stub by this run.
     pub sent: RefCell<Vec<Tid>>,
-    /// When it was found last that no other process shares its memory.
-    alone: Cell<Option<Instant>>,
+    /// Who has been made since it was found that no other process shares its memory.
+    births: RefCell<Option<Births>>,
 }
 
 impl Target {
@@ -81,7 +79,7 @@ impl Target {
         if target.process.bytes("auxv").is_ok_and(|auxv| preflight::is_32_bit(&auxv)) {
             return Err(IdentifyError::Obstacle { pid, obstacle: Obstacle::ThirtyTwoBit });
         }
-        while let Err(shared) = target.is_still_alone() {
+        while let Err(shared) = target.is_still_alone(None) {
             if patience.is_over() {
                 return Err(shared);
             }
@@ -91,18 +89,20 @@ impl Target {
         Ok(target)
     }
 
-    /// Fails if another process shares the memory: its threads could not be stopped. Asked again only after a while.
-    pub fn is_still_alone(&self) -> Result<(), IdentifyError> {
-        if self.alone.get().is_some_and(|since| since.elapsed() < ALONE) {
-            return Ok(());
-        }
-        match self.process.shares_memory() {
-            Some(other) => Err(IdentifyError::SharedMemory { pid: self.process.pid, other }),
+    /// Fails if another process shares the memory: its threads could not be stopped. All are asked once, then those that have
+    /// been made since. `member`: a thread that has not ended, if one is known.
+    pub fn is_still_alone(&self, member: Option<Tid>) -> Result<(), IdentifyError> {
+        let mut births = self.births.borrow_mut();
+        let other = match births.as_mut().and_then(Births::given) {
+            Some(numbers) => self.process.shares_memory_with(numbers, member),
             None => {
-                self.alone.set(Some(Instant::now()));
-                Ok(())
+                *births = Births::begin();
+                self.process.shares_memory()
             }
-        }
+        };
+        let Some(other) = other else { return Ok(()) };
+        *births = None;
+        Err(IdentifyError::SharedMemory { pid: self.process.pid, other })
     }
 
     /// Fails if the process has ended or become another program since it was opened: `memory` is the old one's.
@@ -165,7 +165,7 @@ impl Target {
                 patience,
                 astray: Cell::default(),
                 sent: RefCell::default(),
-                alone: Cell::default(),
+                births: RefCell::default(),
             }),
             Err(_) if !process.alive() => Err(IdentifyError::NoProcess { pid }),
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {

@@ -3,9 +3,11 @@
 //! Names are resolved below the open directory, so they fail once the process is gone. All
 //! files are untrusted text of bounded size.
 
+mod sharers;
 mod threads;
 mod view;
 
+pub use sharers::Births;
 pub use threads::{Doing, StatusFile, ThreadCount, stat_field};
 
 use super::memory::{Memory, PageMap};
@@ -144,18 +146,6 @@ impl Process {
         field(text, key)
     }
 
-    /// Another process that runs in the same memory, as far as may be known.
-    pub fn shares_memory(&self) -> Option<i32> {
-        let pids = fs::read_dir("/proc").ok()?.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
-        let id = self.viewed();
-        // Those that are ending have no memory in common.
-        if !self.has_memory(id) {
-            return None;
-        }
-        let shares = |other: i32| same_memory(id.0, other) || threads::heirs(other).any(|tid| same_memory(id.0, tid.0));
-        pids.into_iter().find(|other| *other != self.pid && shares(*other))
-    }
-
     /// Opens the list of its pages.
     pub fn page_map(&self) -> io::Result<PageMap> {
         self.ask("pagemap", |name| self.open_file(name).map(PageMap::of), |_| false)
@@ -183,13 +173,6 @@ fn pidfd(pid: i32) -> Option<File> {
     let told = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut fs) } == 0;
     #[allow(clippy::useless_conversion, reason = "the field has another type with musl")]
     (told && i64::try_from(fs.f_type).is_ok_and(|t| t == PID_FS_MAGIC)).then_some(file)
-}
-
-/// kcmp(2) with KCMP_VM; a refusal counts as "no".
-fn same_memory(a: i32, b: i32) -> bool {
-    const KCMP_VM: libc::c_int = 1;
-    // SAFETY: kcmp(2) takes numbers and touches no memory of ours.
-    unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_VM, 0, 0) == 0 }
 }
 
 /// The value of a field of a `status`.
