@@ -28,7 +28,9 @@ OPTIONS
                             immediate: no thread is in the bytes that are overwritten
                             (default: what the bundle says, function by function)
         --scan-memory       look for parked coroutines too: all writable memory is searched for return addresses into
-                            replaced functions while the process stands still (the time it took is reported)
+                            replaced functions while the process stands still (the time it took is reported).
+                            revert: into the patch; and if the program keeps an address of anything in the patch, its
+                            memory stays
         --allow-init        permit process 1
         --allow-module NAME
                             accept this file, unknown to the bundle, in the process (preloaded library, plugin,

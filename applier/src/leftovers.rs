@@ -31,7 +31,7 @@ use crate::register::{self, Sent};
 use crate::sys::ptrace::Tid;
 use crate::trouble::Trouble;
 use lpb::RunAddr;
-use lpb::life::{Life, SiteKind, State};
+use lpb::life::{Life, Mapping, SiteKind, State};
 use std::time::Duration;
 
 const PROT_READ_EXEC: u32 = 5;
@@ -73,7 +73,7 @@ pub fn clear(target: &Target, place: &StubPlace) -> Result<Vec<Patched>, Trouble
                 }
             }
             (Truth::Old | Truth::Gated { open: false } | Truth::Mixed, _) => {
-                match undo(target, place, life, patience.at_most(COURTESY)) {
+                match undo(target, place, life, false, patience.at_most(COURTESY)) {
                     Ok((Undone { kept: None, .. }, _)) => {}
                     Ok(_) => staying.push(Patched { truth: Truth::Old, ..patched }),
                     // Where there is something else than a jump of ours now, nobody has asked to end that.
@@ -117,9 +117,13 @@ pub struct Undone {
 
 /// All code that the patch has brought.
 pub fn own_code(life: &Life) -> Vec<CodeRange> {
-    let code = life.mappings.iter().filter(|m| m.prot == PROT_READ_EXEC);
-    let range = |m: &lpb::life::Mapping| CodeRange {
-        name: format!("the code of patch {}", life.name),
+    image(life, |m| m.prot == PROT_READ_EXEC)
+}
+
+/// What the patch has brought.
+fn image(life: &Life, wanted: impl Fn(&Mapping) -> bool) -> Vec<CodeRange> {
+    let range = |m: &Mapping| CodeRange {
+        name: format!("the {} of patch {}", if m.prot == PROT_READ_EXEC { "code" } else { "data" }, life.name),
         start: m.start,
         end: m.range().end,
         harmless_to: None,
@@ -127,7 +131,7 @@ pub fn own_code(life: &Life) -> Vec<CodeRange> {
         may_end_in_call: false,
         pushed: None,
     };
-    code.map(range).collect()
+    life.mappings.iter().filter(|m| wanted(m)).map(range).collect()
 }
 
 /// Where new functions may have jumped on their way into another one: nothing on the stack tells of it.
@@ -146,23 +150,25 @@ fn tail_called(life: &Life) -> impl Iterator<Item = CodeRange> {
 }
 
 /// Takes a patch out of force, and unmaps it, as soon as no thread is in its code. If one stays there until the time is up,
-/// the patch is out of force all the same, but its image is kept.
+/// the patch is out of force all the same, but its image is kept. `scan_memory`: what the program keeps outside the stacks of
+/// its threads counts too.
 pub fn undo(
     target: &Target,
     place: &StubPlace,
     life: &mut Life,
+    scan_memory: bool,
     patience: Patience,
 ) -> Result<(Undone, Cost), Trouble> {
+    let own = life.mappings.clone();
     let mut code = own_code(life);
     code.extend(tail_called(life));
-    let done = commit::when_quiet(target, Quietness::of(&code, patience), |quiet| {
-        Ok((withdraw(target, life)?, held(quiet, life, &code)?))
-    });
+    let when = Quietness { scan_memory: scan_memory.then_some(&own), ..Quietness::of(&code, patience) };
+    let done = commit::when_quiet(target, when, |quiet| Ok((withdraw(target, life)?, held(quiet, life, scan_memory)?)));
     match done {
         Ok(((left, None), cost)) => Ok((unmap(target, place, life, left, rest_of(patience)), cost)),
         Ok(((left, Some(busy)), cost)) => Ok((keep(target, busy, left), cost)),
         Err(CommitError::Busy { waited, .. }) => {
-            let (undone, cost) = undo_at_once(target, place, life, rest_of(patience))?;
+            let (undone, cost) = undo_at_once(target, place, life, scan_memory, rest_of(patience))?;
             Ok((undone, Cost { waited, ..cost }))
         }
         Err(e) => Err(e.into()),
@@ -180,13 +186,14 @@ pub fn undo_at_once(
     target: &Target,
     place: &StubPlace,
     life: &mut Life,
+    scan_memory: bool,
     patience: Patience,
 ) -> Result<(Undone, Cost), Trouble> {
     let code = own_code(life);
     let ((left, busy), cost) = commit::when_quiet(target, Quietness::any(), |quiet| {
         let busy = quiet.busy(&code)?;
         let left = withdraw(target, life)?;
-        Ok((left, if busy.is_some() { busy } else { held(quiet, life, &code)? }))
+        Ok((left, if busy.is_some() { busy } else { held(quiet, life, scan_memory)? }))
     })?;
     let undone = match busy {
         None => unmap(target, place, life, left, patience),
@@ -195,12 +202,15 @@ pub fn undo_at_once(
     Ok((undone, cost))
 }
 
-/// Where the program keeps an address of the patch's code that it has read from a slot: it may call it any time later.
-fn held(quiet: &Quiet<'_>, life: &Life, code: &[CodeRange]) -> Result<Option<Obstacle>, CommitError> {
-    match life.sites.iter().any(|s| s.kind == SiteKind::Slot) {
-        true => quiet.parked(code, &life.mappings),
-        false => Ok(None),
-    }
+/// Where the program keeps an address of the patch: of its code if it may have read it from a slot, to call it any time later; of
+/// anything in it if all memory is to be searched.
+fn held(quiet: &Quiet<'_>, life: &Life, scan_memory: bool) -> Result<Option<Obstacle>, CommitError> {
+    let wanted = match scan_memory {
+        true => image(life, |_| true),
+        false if life.sites.iter().any(|s| s.kind == SiteKind::Slot) => own_code(life),
+        false => return Ok(None),
+    };
+    quiet.parked(&wanted, &life.mappings)
 }
 
 fn keep(target: &Target, (tid, busy): Obstacle, left: Vec<String>) -> Undone {

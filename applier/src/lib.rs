@@ -26,6 +26,7 @@ pub mod commit;
 pub mod identify;
 pub mod leftovers;
 pub mod outcome;
+pub mod pace;
 pub mod patience;
 pub mod pause;
 pub mod plan;

@@ -52,9 +52,10 @@ fn perform(
         Ok(patched) => patched.life,
         Err(report) => return Ok(report),
     };
+    let (scan, patience) = (settings.scan_memory, target.patience);
     let (undone, cost) = match settings.consistency {
-        Some(Consistency::Immediate) => leftovers::undo_at_once(target, place, &mut life, target.patience)?,
-        _ => leftovers::undo(target, place, &mut life, target.patience)?,
+        Some(Consistency::Immediate) => leftovers::undo_at_once(target, place, &mut life, scan, patience)?,
+        _ => leftovers::undo(target, place, &mut life, scan, patience)?,
     };
     let mut message = format!("{} is no longer in force", life.name);
     if let Some(why) = &undone.kept {

@@ -8,17 +8,14 @@ use crate::identify::maps::Maps;
 use crate::identify::seccomp::Call;
 use crate::identify::stub::StubPlace;
 use crate::identify::{IdentifyError, Target};
+use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::progress;
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::{self, Event, Seizer, Tid};
 use crate::sys::sched::Urgent;
 use lpb::RunAddr;
-use std::time::Duration;
-
-/// First and longest pause between two looks for a thread: each stops those that may do.
-const FIRST_NAP: Duration = Duration::from_millis(20);
-const LONGEST_NAP: Duration = Duration::from_millis(500);
+use std::time::Instant;
 
 impl<'a> Borrowed<'a> {
     /// Stops the thread that minds it least and that may make all of `calls`. If none can be used now, one may be later, which is
@@ -32,8 +29,9 @@ impl<'a> Borrowed<'a> {
             return Err(BorrowError::Slow { what: "come back from the injected code", tid });
         }
         let patience = Patience::of(PATIENCE);
-        let mut pause = FIRST_NAP;
+        let mut pace = Pace::begin();
         loop {
+            let attempt = Instant::now();
             let mut tried = Vec::new();
             let taken = Self::take_one(target, place, calls, &mut tried);
             // Threads may end as fast as they are tried, and others be there instead: unless all are listed, and each has been
@@ -53,8 +51,7 @@ impl<'a> Borrowed<'a> {
                 Err(_) if !patience.is_over() && others() => {}
                 Err(why @ BorrowError::NoThread { .. }) if !target.patience.is_over() => {
                     progress::waiting(pid, target.patience, || why.to_string());
-                    nap(pause.min(target.patience.left()));
-                    pause = pause.saturating_mul(2).min(LONGEST_NAP);
+                    nap(pace.pause_after(attempt.elapsed(), true).min(target.patience.left()));
                 }
                 taken => return taken,
             }

@@ -11,7 +11,6 @@
 
 mod error;
 mod judge;
-mod pace;
 mod quiet;
 mod stacks;
 

@@ -2,13 +2,13 @@
 
 use super::CommitError;
 use super::judge::{Judge, Obstacle, judged};
-use super::pace::Pace;
 use crate::arch::x86_64::stub;
 use crate::borrow;
 use crate::identify::Target;
 use crate::identify::maps::{self, Maps};
 use crate::identify::stub::StubPlace;
 use crate::outcome::{Outcome, Verdict};
+use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::pause::{self, First, Glance, PauseError, Paused, Thread};
 use crate::plan::CodeRange;
@@ -28,8 +28,8 @@ const NAP: Duration = Duration::from_millis(50);
 pub struct Quietness<'a> {
     /// Code that no thread may be in.
     pub code: &'a [CodeRange],
-    /// Whether memory outside the stacks counts too.
-    pub scan_memory: bool,
+    /// Whether memory outside the stacks counts too, but for these mappings.
+    pub scan_memory: Option<&'a [Mapping]>,
     /// How long to wait.
     pub patience: Patience,
     /// What was seen of the threads just before, if anything.
@@ -39,7 +39,7 @@ pub struct Quietness<'a> {
 impl<'a> Quietness<'a> {
     /// By the stacks of the threads alone.
     pub fn of(code: &'a [CodeRange], patience: Patience) -> Self {
-        Self { code, scan_memory: false, patience, seen: None }
+        Self { code, scan_memory: None, patience, seen: None }
     }
 
     /// Any moment will do.
@@ -80,7 +80,7 @@ pub fn when_quiet<T>(
     mut change: impl FnMut(&Quiet<'_>) -> Result<T, CommitError>,
 ) -> Result<(T, Cost), CommitError> {
     let begun = Instant::now();
-    let mut pace = Pace::new();
+    let mut pace = Pace::begin();
     loop {
         let attempt = Instant::now();
         let seen = seen.take().filter(Glance::is_fresh);
@@ -101,7 +101,9 @@ pub fn when_quiet<T>(
             Err(e @ (CommitError::Pause(_) | CommitError::Identify(_)))
                 if e.outcome() == Outcome::Blocked && !patience.is_over() =>
             {
-                (e.to_string(), false)
+                // One that runs in the kernel all the time: all others have stood still for it.
+                let woken = matches!(e, CommitError::Pause(PauseError::Stuck { state: 'R', .. }));
+                (e.to_string(), woken)
             }
             Err(e) => return Err(e),
         };
@@ -147,7 +149,7 @@ impl<'a> Quiet<'a> {
     fn begin(
         target: &'a Target,
         code: &[CodeRange],
-        scan_memory: bool,
+        scan_memory: Option<&[Mapping]>,
         first: First,
         seen: Option<Glance>,
     ) -> Result<Result<(Self, Option<Duration>), Vain>, CommitError> {
@@ -177,11 +179,9 @@ impl<'a> Quiet<'a> {
         let quiet = Self { target, paused, maps, _seen: (glance, judge) };
         // One may have been made until the last thread stood still.
         target.is_still_alone(quiet.paused.threads.first().map(|t| t.tid))?;
-        if !scan_memory || code.is_empty() {
-            return Ok(Ok((quiet, None)));
-        }
+        let Some(own) = scan_memory.filter(|_| !code.is_empty()) else { return Ok(Ok((quiet, None))) };
         let begun = Instant::now();
-        Ok(match quiet.parked(code, &[])? {
+        Ok(match quiet.parked(code, own)? {
             Some(obstacle) => Err(Vain { obstacle, woken }),
             None => Ok((quiet, Some(begun.elapsed()))),
         })

@@ -3,7 +3,7 @@
 use crate::arch::x86_64 as arch;
 use crate::borrow;
 use crate::identify::Target;
-use crate::identify::maps::Maps;
+use crate::identify::maps::{Mapping, Maps};
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::{Regs, Tid};
 use lpb::RunAddr;
@@ -26,8 +26,8 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Rules out threads without stopping them.
-    pub(super) fn at_a_glance(&self, tid: Tid) -> Result<(), String> {
+    /// Rules out threads without stopping them. Whether one that may do sleeps.
+    pub(super) fn at_a_glance(&self, tid: Tid) -> Result<bool, String> {
         if matches!(self.target.process.thread_state(tid), None | Some('T' | 't' | 'Z' | 'X' | 'D')) {
             return Err("is stopped, stuck in the kernel or ending".into());
         }
@@ -35,8 +35,9 @@ impl Judge<'_> {
             Doing::Blocked { nr, .. } if nr >= 0 && arch::sleeps_in(nr).is_none() => {
                 Err(format!("is in system call {nr}, which may hold a lock"))
             }
+            Doing::Blocked { sp, .. } => self.room(sp).map(|()| true),
             Doing::Running if self.provider.is_none() => Err("runs".into()),
-            _ => Ok(()),
+            Doing::Running | Doing::Unknown => Ok(false),
         }
     }
 
@@ -64,11 +65,17 @@ impl Judge<'_> {
     fn own_stack(&self, live: &Regs) -> Result<(), String> {
         let sp = RunAddr(live.rsp);
         let unfit = "is not on its own stack (a coroutine, or a signal handler)";
-        let mapping = borrow::own_stack(self.maps, live).ok_or(unfit)?;
-        if mapping.path != "[stack]" && sp.minus(STACK_ROOM).is_none_or(|low| low < mapping.start) {
-            return Err(format!("has less than {STACK_ROOM} bytes of stack left"));
+        borrow::own_stack(self.maps, live).ok_or(unfit)?;
+        self.room(sp)
+    }
+
+    fn room(&self, sp: RunAddr) -> Result<(), String> {
+        let fits = |m: &Mapping| m.path == "[stack]" || sp.minus(STACK_ROOM).is_some_and(|low| low >= m.start);
+        // An empty stack's pointer may equal the end of its mapping.
+        match sp.minus(1).and_then(|below| self.maps.at(below)) {
+            Some(mapping) if !fits(mapping) => Err(format!("has less than {STACK_ROOM} bytes of stack left")),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Looks through its live stack for signal frames and return addresses into the unwinder.

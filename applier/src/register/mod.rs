@@ -22,6 +22,7 @@ use crate::identify::Target;
 use crate::identify::stub::StubPlace;
 use crate::leftovers::own_code;
 use crate::outcome::{Outcome, Verdict};
+use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::progress;
 use crate::sys::fault::step;
@@ -135,14 +136,16 @@ fn send(
     patience: Patience,
 ) -> Result<Sent, RegisterError> {
     let (pid, begun) = (target.process.pid, Instant::now());
-    let mut nap = FIRST_NAP;
+    let mut pace = Pace::begin();
     loop {
+        let attempt = Instant::now();
         let maps = target.maps()?;
         target.still_there()?;
         let judge = Judge { target, maps: &maps, life, provider: unwind.provider };
         let mut last = "it has no thread that runs".to_owned();
+        let mut woken = false;
         for tid in borrow::by_reluctance(target) {
-            match try_thread(&judge, place, tid, journey.code(unwind))? {
+            match try_thread(&judge, place, tid, journey.code(unwind), &mut woken)? {
                 Ok(why) => {
                     await_done(target, unwind, tid, journey)?;
                     return Ok(Sent { tid, journey, why });
@@ -157,20 +160,21 @@ fn send(
             return Err(RegisterError::NoThread { pid, journey, why: last, waited: begun.elapsed() });
         }
         progress::waiting(pid, patience, || last);
-        borrow::nap(nap.min(patience.left()));
-        nap = nap.saturating_mul(2).min(LONGEST_NAP);
+        borrow::nap(pace.pause_after(attempt.elapsed(), woken).min(patience.left()));
     }
 }
 
-/// Sends this thread if it is fit; why it is, or is not.
+/// Sends this thread if it is fit; why it is, or is not. `woken` is set if it slept and was stopped.
 fn try_thread(
     judge: &Judge<'_>,
     place: &StubPlace,
     tid: Tid,
     code: RunAddr,
+    woken: &mut bool,
 ) -> Result<Result<String, String>, RegisterError> {
-    if let Err(why) = judge.at_a_glance(tid) {
-        return Ok(Err(why));
+    match judge.at_a_glance(tid) {
+        Ok(asleep) => *woken |= asleep,
+        Err(why) => return Ok(Err(why)),
     }
     let thread = match Borrowed::stop(judge.target, place, tid, judge.maps, &[]) {
         Ok(thread) => thread,

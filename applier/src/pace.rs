@@ -1,4 +1,4 @@
-//! How attempts to find a quiet moment follow one another.
+//! How attempts follow one another: to find a quiet moment, or a thread that can be used.
 //!
 //! A stop breaks off what sleeping threads wait for. Most of that goes on afterwards, but timeouts start anew: were stops never
 //! farther apart than a timeout is long, it would not come before lp-apply gives up.
@@ -15,7 +15,7 @@ const LONG_REST: Duration = Duration::from_millis(500);
 /// After such a stop, a pause is at least so many times as long as the attempt was.
 const REST: u32 = 2;
 
-/// What has been tried.
+/// The pauses so far.
 #[derive(Debug)]
 pub struct Pace {
     nap: Duration,
@@ -25,7 +25,7 @@ pub struct Pace {
 
 impl Pace {
     /// Nothing yet.
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         Self { nap: FIRST_NAP, woken: 0 }
     }
 
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn attempts_become_rarer() {
-        let (mut pace, ms) = (Pace::new(), Duration::from_millis);
+        let (mut pace, ms) = (Pace::begin(), Duration::from_millis);
         for want in [1, 2, 4, 8, 16, 32, 50, 50] {
             assert_eq!((pace.pause_after(ms(100), false), pace.first()), (ms(want), First::Sleepers));
         }
