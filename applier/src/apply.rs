@@ -92,7 +92,7 @@ impl Job<'_> {
 
     fn perform(&self, snapshot: &Snapshot) -> Result<Report, Trouble> {
         let Self { target, bundle, settings } = *self;
-        let present = leftovers::clear(target, &snapshot.stub)?;
+        let present = leftovers::clear(target, &snapshot.stub, settings.scan_memory)?;
         if let Some(known) = find(&present, bundle) {
             return Ok(already(target, known));
         }

@@ -9,10 +9,12 @@
 //! | committing, reverting | mixed              | the same, without gate                 | sites old, then unmap |
 //! | active              | mixed                | somebody else changed a site           | left alone            |
 //! | inactive            | none leads in        | withdrawn, but not unmapped            | unmap                 |
-//! | inactive            | mixed                | something wrote into the record        | left alone            |
+//! | inactive, held      | mixed                | something wrote into the record        | left alone            |
+//! | held                | none leads in        | withdrawn; the program keeps addresses | unmap if none is left |
 //! | any                 | one is none of these | somebody else changed a site           | left alone            |
 //!
-//! What cannot be unmapped because a thread is still in it stays, inactive, until a later run finds it free.
+//! What cannot be unmapped because a thread is still in it stays, inactive, until a later run finds it free; what is held, until a
+//! run that is told to searches all memory and finds it free.
 //!
 //! The lock on the process is held, so no record here belongs to a lp-apply that is alive.
 
@@ -46,7 +48,7 @@ const NAP: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// If a record is damaged, or something cannot be cleaned up in time.
-pub fn clear(target: &Target, place: &StubPlace) -> Result<Vec<Patched>, Trouble> {
+pub fn clear(target: &Target, place: &StubPlace, scan_memory: bool) -> Result<Vec<Patched>, Trouble> {
     let patience = target.patience;
     if place.before.is_none() {
         // Threads of a dead run may still be on their way into its last call.
@@ -58,7 +60,10 @@ pub fn clear(target: &Target, place: &StubPlace) -> Result<Vec<Patched>, Trouble
         let life = &mut patched.life;
         match (patched.truth, life.state) {
             (Truth::New, State::Active)
-            | (Truth::Mixed, State::Active | State::Staging | State::Staged | State::Inactive) => staying.push(patched),
+            | (Truth::Mixed, State::Active | State::Staging | State::Staged | State::Inactive | State::Held) => {
+                staying.push(patched);
+            }
+            (_, State::Held) if !scan_memory => staying.push(patched),
             (Truth::New | Truth::Gated { open: true }, _) => {
                 commit::when_quiet(target, Quietness::of(&[], patience), |_| commit::settle(target, life))?;
                 patched.truth = Truth::New;
@@ -73,7 +78,8 @@ pub fn clear(target: &Target, place: &StubPlace) -> Result<Vec<Patched>, Trouble
                 }
             }
             (Truth::Old | Truth::Gated { open: false } | Truth::Mixed, _) => {
-                match undo(target, place, life, false, patience.at_most(COURTESY)) {
+                let scan_memory = life.state == State::Held;
+                match undo(target, place, life, scan_memory, patience.at_most(COURTESY)) {
                     Ok((Undone { kept: None, .. }, _)) => {}
                     Ok(_) => staying.push(Patched { truth: Truth::Old, ..patched }),
                     // Where there is something else than a jump of ours now, nobody has asked to end that.
@@ -166,7 +172,7 @@ pub fn undo(
     let done = commit::when_quiet(target, when, |quiet| Ok((withdraw(target, life)?, held(quiet, life, scan_memory)?)));
     match done {
         Ok(((left, None), cost)) => Ok((unmap(target, place, life, left, rest_of(patience)), cost)),
-        Ok(((left, Some(busy)), cost)) => Ok((keep(target, busy, left), cost)),
+        Ok(((left, Some(busy)), cost)) => Ok((keep(target, life, busy, left, scan_memory), cost)),
         Err(CommitError::Busy { waited, .. }) => {
             let (undone, cost) = undo_at_once(target, place, life, scan_memory, rest_of(patience))?;
             Ok((undone, Cost { waited, ..cost }))
@@ -197,7 +203,7 @@ pub fn undo_at_once(
     })?;
     let undone = match busy {
         None => unmap(target, place, life, left, patience),
-        Some(busy) => keep(target, busy, left),
+        Some(busy) => keep(target, life, busy, left, scan_memory),
     };
     Ok((undone, cost))
 }
@@ -213,7 +219,12 @@ fn held(quiet: &Quiet<'_>, life: &Life, scan_memory: bool) -> Result<Option<Obst
     quiet.parked(&wanted, &life.mappings)
 }
 
-fn keep(target: &Target, (tid, busy): Obstacle, left: Vec<String>) -> Undone {
+/// `scan_memory`: whoever removes the image has to search all memory as well.
+fn keep(target: &Target, life: &mut Life, (tid, busy): Obstacle, left: Vec<String>, scan_memory: bool) -> Undone {
+    if scan_memory {
+        // It fails if the process has gone, and the image with it.
+        let _ = record::set_state(target, life, State::Held, 0);
+    }
     let name = target.process.thread_name(tid);
     Undone { kept: Some(format!("thread {tid} ({name}) {busy}")), left, sent: Vec::new() }
 }
@@ -235,7 +246,7 @@ pub fn discard(target: &Target, place: &StubPlace, life: &mut Life, patience: Pa
 
 /// An inactive patch has old sites already, unless its record is wrong.
 fn withdraw(target: &Target, life: &mut Life) -> Result<Vec<String>, CommitError> {
-    let withdrawn = life.state == State::Inactive && !records::leads_in(life, &|at, len| target.read(at, len));
+    let withdrawn = life.state.is_withdrawn() && !records::leads_in(life, &|at, len| target.read(at, len));
     if withdrawn { Ok(vec![]) } else { commit::withdraw(target, life) }
 }
 

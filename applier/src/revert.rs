@@ -9,6 +9,7 @@ use crate::patience::Patience;
 use crate::trouble::Trouble;
 use crate::{commit, identify, leftovers, report};
 use lpb::Consistency;
+use lpb::life::State;
 
 /// Takes the selected patch out of force in process `pid`.
 pub fn revert(selector: &Selector<'_>, pid: i32, settings: &Settings) -> Report {
@@ -48,7 +49,7 @@ fn perform(
     settings: &Settings,
 ) -> Result<Report, Trouble> {
     let pid = target.process.pid;
-    let mut life = match choose(leftovers::clear(target, place)?, selector, pid) {
+    let mut life = match choose(leftovers::clear(target, place, settings.scan_memory)?, selector, pid) {
         Ok(patched) => patched.life,
         Err(report) => return Ok(report),
     };
@@ -61,6 +62,9 @@ fn perform(
     if let Some(why) = &undone.kept {
         message.push_str(&match target.fate() {
             Some(fate) => format!("; meanwhile {fate}"),
+            None if life.state == State::Held => {
+                format!("; its memory stays until the next lp-apply with --scan-memory, because {why}")
+            }
             None => format!("; its memory stays until the next lp-apply, because {why}"),
         });
     }

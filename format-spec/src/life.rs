@@ -55,6 +55,8 @@ pub enum State {
     Reverting,
     /// The sites are old again; mappings may remain.
     Inactive,
+    /// The same, and the mappings have to remain: the program may keep addresses of them.
+    Held,
 }
 
 impl State {
@@ -65,7 +67,8 @@ impl State {
 
     /// `None`: no such state.
     pub fn from_word(word: u32) -> Option<(Self, u32)> {
-        let all = [Self::Staging, Self::Staged, Self::Committing, Self::Active, Self::Reverting, Self::Inactive];
+        use State::{Active, Committing, Held, Inactive, Reverting, Staged, Staging};
+        let all = [Staging, Staged, Committing, Active, Reverting, Inactive, Held];
         all.into_iter().find(|s| s.code() == word & 0xff).map(|s| (s, word >> 8))
     }
 
@@ -77,7 +80,13 @@ impl State {
             Self::Active => 4,
             Self::Reverting => 5,
             Self::Inactive => 6,
+            Self::Held => 7,
         }
+    }
+
+    /// Whether the sites are old again, and nobody's any more.
+    pub fn is_withdrawn(self) -> bool {
+        matches!(self, Self::Inactive | Self::Held)
     }
 }
 

@@ -72,6 +72,28 @@ fn c6_parked_below_another_coroutine() {
     patient.target.finish();
 }
 
+/// C6: a coroutine is parked in the new code, or an address of the patch is kept: when reverted with --scan-memory, the memory of the
+/// patch stays until that is over.
+#[test]
+fn c6_revert_leaves_what_is_needed() {
+    let mut patient = Patient::of("c6_revert.c");
+    let pid = patient.pid().to_owned();
+    for (begin, begun, end, ended) in [("park", "parked", "go on", "worked 2"), ("keep", "kept", "forget", "the new one")] {
+        let before = patient.target.snapshot();
+        patient.apply(&[]).expect(Outcome::Applied);
+        assert_eq!(patient.target.ask(begin), begun);
+        let scan = ["--scan-memory", "--wait", "300ms"];
+        patient.revert(&scan).expect_saying(Outcome::Reverted, &["memory stays", "--scan-memory", "c6_revert"]);
+        assert_eq!(patient.target.ask("x"), "10");
+        patient.revert(&[]).expect(Outcome::NotApplied);
+        assert_eq!(lp_apply(["list", "--pid", &pid]).patches().len(), 1, "its memory has gone");
+        assert_eq!(patient.target.ask(end), ended);
+        patient.revert(&["--scan-memory"]).expect(Outcome::NotApplied);
+        before.assert_same(&patient.target.snapshot());
+    }
+    patient.target.finish();
+}
+
 /// C7: threads are made and end without pause: applied or blocked, and every call is right.
 #[test]
 fn c7_thread_storm() {

@@ -59,10 +59,8 @@ impl Patched {
         match (self.truth, self.life.state) {
             (Truth::New | Truth::Gated { open: true }, _) => "active",
             (Truth::Mixed, _) => "mixed",
-            (Truth::Old | Truth::Gated { open: false }, State::Inactive | State::Reverting | State::Active) => {
-                "inactive"
-            }
-            (Truth::Old | Truth::Gated { open: false }, _) => "staged",
+            (_, State::Staging | State::Staged | State::Committing) => "staged",
+            _ => "inactive",
         }
     }
 
@@ -111,7 +109,7 @@ fn record(
     Some(match life {
         Ok(life) => {
             // Withdrawn: its sites are old, or no longer its own. But nothing protects the word that says so.
-            let withdrawn = life.state == State::Inactive && !leads_in(&life, read);
+            let withdrawn = life.state.is_withdrawn() && !leads_in(&life, read);
             let truth = if withdrawn { Truth::Old } else { truth(&life, read) };
             Record::Sound(Box::new(Patched { life, truth }))
         }
