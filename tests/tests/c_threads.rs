@@ -78,7 +78,9 @@ fn c6_parked_below_another_coroutine() {
 fn c6_revert_leaves_what_is_needed() {
     let mut patient = Patient::of("c6_revert.c");
     let pid = patient.pid().to_owned();
-    for (begin, begun, end, ended) in [("park", "parked", "go on", "worked 2"), ("keep", "kept", "forget", "the new one")] {
+    for (begin, begun, end, ended) in
+        [("park", "parked", "go on", "worked 2"), ("keep", "kept", "forget", "the new one")]
+    {
         let before = patient.target.snapshot();
         patient.apply(&[]).expect(Outcome::Applied);
         assert_eq!(patient.target.ask(begin), begun);

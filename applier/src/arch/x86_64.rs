@@ -17,7 +17,8 @@ pub const SYS_MMAP: u64 = 9;
 pub const SYS_MPROTECT: u64 = 10;
 /// See [`SYS_MMAP`].
 pub const SYS_MUNMAP: u64 = 11;
-const SYS_RESTART_SYSCALL: u64 = 219;
+/// restart_syscall(2).
+pub const SYS_RESTART_SYSCALL: u64 = 219;
 
 const SYSCALL_LEN: u64 = 2;
 /// `cs` of a 64-bit user thread on Linux.
@@ -42,6 +43,9 @@ pub fn disturbed_by_stop(nr: i64) -> bool {
     u64::try_from(nr).is_ok_and(|nr| EINTR_ON_STOP.contains(&nr))
 }
 
+/// Source: linux/errno.h.
+const ERESTART_RESTARTBLOCK: u64 = 516;
+
 /// Negative errno as the kernel leaves it in `rax`.
 fn kernel_error(errno: u64) -> u64 {
     errno.wrapping_neg()
@@ -63,6 +67,11 @@ pub fn interrupted_by_stop(regs: &Regs) -> bool {
     regs.rax == kernel_error(4) && [&EINTR_ON_STOP[..], &EINTR_AT_TIMES].iter().any(|set| set.contains(&regs.orig_rax))
 }
 
+/// Whether the thread was stopped in a sleep that the kernel resumes by restart_syscall(2): it remembers how much of it is left.
+pub fn resumed_by_call(regs: &Regs) -> bool {
+    regs.rax == kernel_error(ERESTART_RESTARTBLOCK) && regs.orig_rax.cast_signed() >= 0
+}
+
 /// The registers with which the call of [`interrupted_by_stop`] is made again, unless a signal handler is about to run:
 /// then it returns EINTR, as it should. The kernel decides, when the stop ends: this is its own code for such a call
 /// (ERESTARTNOHAND), and so nothing is lost if the signal comes only now.
@@ -77,8 +86,7 @@ fn unaided(regs: &Regs) -> Regs {
     let rip = regs.rip.wrapping_sub(SYSCALL_LEN);
     match regs.rax.wrapping_neg() {
         512..=514 if in_call => Regs { rax: regs.orig_rax, rip, ..*regs },
-        // ERESTART_RESTARTBLOCK: the kernel remembers how much of the sleep is left.
-        516 if in_call => Regs { rax: SYS_RESTART_SYSCALL, rip, ..*regs },
+        ERESTART_RESTARTBLOCK if in_call => Regs { rax: SYS_RESTART_SYSCALL, rip, ..*regs },
         _ => *regs,
     }
 }

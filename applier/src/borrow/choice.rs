@@ -7,8 +7,9 @@ use crate::identify::preflight::Obstacle;
 use crate::identify::seccomp::{self, Call};
 use crate::identify::stub::StubPlace;
 use crate::identify::{IdentifyError, Target};
+use crate::sys::filters;
 use crate::sys::proc::{Doing, StatusFile};
-use crate::sys::ptrace::{self, Regs, Tid};
+use crate::sys::ptrace::{Regs, Tid};
 use lpb::RunAddr;
 use std::collections::BTreeSet;
 use std::io;
@@ -137,7 +138,7 @@ pub(super) fn ask_seccomp(
         }
         Some(_) => {}
     }
-    let filters = ptrace::seccomp_filters(tid).map_err(|source| BorrowError::FilterUnread { tid, source })?;
+    let filters = filters::programs(tid).map_err(|source| BorrowError::FilterUnread { tid, source })?;
     for call in calls.iter().chain([&stub::HOMEWARD_CALL]) {
         let answer = seccomp::answer(&filters, call, stub::call_site(place.at));
         if !answer.harmless() {

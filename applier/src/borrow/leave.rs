@@ -1,7 +1,7 @@
 //! How a thread is stopped and let go, and with which registers it goes on.
 
+use super::mend::mended;
 use super::{BorrowError, PATIENCE};
-use crate::arch::x86_64 as arch;
 use crate::identify::Target;
 use crate::sys::ptrace::{self, Event, Regs, Tid};
 use crate::sys::sched;
@@ -117,8 +117,8 @@ fn release(tid: Tid, newborns: &mut Vec<Tid>) -> bool {
         }
         Ok(Some(Event::Clone(newborn))) => newborns.push(newborn),
         Ok(Some(Event::Stop | Event::GroupStop)) => {
-            if let Some(broken) = ptrace::regs(tid).ok().filter(arch::interrupted_by_stop) {
-                let _ = ptrace::set_regs(tid, &arch::call_again(&broken));
+            if let Some(regs) = ptrace::regs(tid).ok().and_then(|regs| mended(tid, &regs)) {
+                let _ = ptrace::set_regs(tid, &regs);
             }
         }
         Ok(Some(_)) => {}
@@ -153,13 +153,10 @@ pub(super) fn wait_for_stop(tid: Tid) -> Result<Option<Event>, BorrowError> {
 ///   notice once the instruction pointer has been elsewhere.
 /// * A call that a stop breaks is made again.
 pub fn goes_on_with(target: &Target, tid: Tid, live: Regs) -> Regs {
-    if arch::interrupted_by_stop(&live) {
-        return arch::call_again(&live);
-    }
-    match rseq_abort(target, tid, RunAddr(live.rip)) {
+    mended(tid, &live).unwrap_or_else(|| match rseq_abort(target, tid, RunAddr(live.rip)) {
         Some(abort) => Regs { rip: abort.0, ..live },
         None => live,
-    }
+    })
 }
 
 /// The abort address of the restartable sequence around `pc`. Source: `struct rseq_cs` of linux/rseq.h.

@@ -24,12 +24,14 @@ mod errand;
 mod error;
 mod leave;
 mod live;
+mod mend;
 mod seize;
 mod take;
 
 pub use choice::{by_reluctance, own_stack};
 pub use error::BorrowError;
 pub use leave::{goes_on_with, let_go, nap};
+pub use mend::mended;
 pub use seize::{reap, seize};
 
 use crate::arch::x86_64::stub::{self, STUB};

@@ -3,7 +3,6 @@
 use super::Thread;
 use super::error::{PauseError, call};
 use super::glance::{Glance, stuck};
-use crate::arch::x86_64 as arch;
 use crate::borrow::{self, let_go};
 use crate::identify::Target;
 use crate::sys::fault::step;
@@ -225,12 +224,9 @@ impl<'a> Seized<'a> {
                     }
                     Err(source) => return Err(PauseError::Call { what: "PTRACE_GETREGS", tid, source }),
                 };
-                if arch::interrupted_by_stop(&regs) {
-                    // Without it the thread sees EINTR, as after SIGSTOP and SIGCONT; now, so that it does not either if lp-apply
-                    // dies.
-                    ptrace::set_regs(tid, &arch::call_again(&regs))
-                        .or_else(forgive_gone)
-                        .map_err(call("PTRACE_SETREGS", tid))?;
+                // Now, so that it is not broken either if lp-apply dies.
+                if let Some(regs) = borrow::mended(tid, &regs) {
+                    ptrace::set_regs(tid, &regs).or_else(forgive_gone).map_err(call("PTRACE_SETREGS", tid))?;
                 }
                 self.threads.insert(tid, Seen::Stopped);
                 step("stopped").map_err(call("waiting", tid))?;

@@ -5,6 +5,7 @@
 //! memory   /proc/PID/mem and pagemap                        (unsafe: ioctl)
 //! ptrace   one thread: seize, stop, registers, resume       (unsafe: ptrace, waitid)
 //! alarm    calls that wait are interrupted                   (unsafe: timers, a signal handler)
+//! filters  seccomp filters                                  (unsafe: ptrace)
 //! sched    scheduling class, signals, its own death          (unsafe: a handful of calls)
 //! fault    named steps at which tests kill the tool or make it fail
 //! unwind   what the static release binary has instead of an unwinder
@@ -13,6 +14,7 @@
 
 mod alarm;
 pub mod fault;
+pub mod filters;
 #[cfg(all(target_env = "musl", not(test)))]
 mod heap;
 pub mod memory;

@@ -10,7 +10,6 @@
 
 use super::alarm::Alarm;
 use super::{fault, sched};
-use crate::identify::seccomp::Instruction;
 use lpb::RunAddr;
 use std::time::{Duration, Instant};
 use std::{fmt, io, mem, ptr};
@@ -113,7 +112,6 @@ mod request {
     pub const INTERRUPT: c_long = 0x4207;
     pub const GETSIGMASK: c_long = 0x420a;
     pub const SETSIGMASK: c_long = 0x420b;
-    pub const SECCOMP_GET_FILTER: c_long = 0x420c;
     pub const GET_RSEQ_CONFIGURATION: c_long = 0x420f;
     pub const GET_SYSCALL_USER_DISPATCH_CONFIG: c_long = 0x4211;
 }
@@ -239,34 +237,6 @@ pub fn dispatches_syscalls(tid: Tid) -> bool {
     let mut config = [0_u64; 4];
     let told = with_data(request::GET_SYSCALL_USER_DISPATCH_CONFIG, tid, size_of_val(&config), &mut config);
     told.is_ok() && config[0] != 0
-}
-
-/// Most filters of one thread that are read, and most instructions of one (`BPF_MAXINSNS`).
-const MAX_FILTERS: usize = 1024;
-const MAX_INSTRUCTIONS: usize = 4096;
-
-/// All seccomp filters of a stopped thread. Needs CAP_SYS_ADMIN and a kernel with CONFIG_CHECKPOINT_RESTORE.
-pub fn seccomp_filters(tid: Tid) -> io::Result<Vec<Vec<Instruction>>> {
-    let mut filters = Vec::new();
-    for index in 0..MAX_FILTERS {
-        let mut program = vec![Instruction::default(); MAX_INSTRUCTIONS];
-        let tid = libc::c_long::from(tid.0);
-        // SAFETY: PTRACE_SECCOMP_GET_FILTER writes the filter's instructions, at most BPF_MAXINSNS of 8 bytes each, to
-        // `program`, which has room for as many and lives until the call returns.
-        let n =
-            unsafe { libc::syscall(libc::SYS_ptrace, request::SECCOMP_GET_FILTER, tid, index, program.as_mut_ptr()) };
-        match usize::try_from(n) {
-            Ok(n) => {
-                program.truncate(n);
-                filters.push(program);
-            }
-            Err(_) => {
-                let e = io::Error::last_os_error();
-                return if e.raw_os_error() == Some(libc::ENOENT) { Ok(filters) } else { Err(e) };
-            }
-        }
-    }
-    Err(io::Error::other("it has more than 1024 filters"))
 }
 
 fn event_message(tid: Tid) -> io::Result<u64> {
