@@ -32,6 +32,19 @@ fn c1_c4_hot_functions_of_one_version() {
     patient.target.finish();
 }
 
+/// C1: one of the functions ends with a jump into the other one.
+#[test]
+fn c1_tail_calls_of_one_version() {
+    let patient = Patient::of("c1_tail.c");
+    for _ in 0..turns(100, 1000) {
+        patient.apply(&["--wait", "60s"]).expect(Outcome::Applied);
+        patient.board.wait_growth(NEW, 2);
+        patient.revert(&["--wait", "60s"]).expect(Outcome::Reverted);
+        patient.board.wait_growth(OLD, 2);
+    }
+    assert_eq!(patient.board.get(ERRORS), 0, "calls that mixed the versions");
+}
+
 /// C5: the function is interrupted by a signal handler, on its own stack and on an alternate one: that is being inside.
 #[test]
 fn c5_interrupted_by_a_handler() {

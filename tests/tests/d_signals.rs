@@ -61,6 +61,16 @@ fn d2_every_signal_arrives() {
     patient.target.finish();
 }
 
+/// D2: signals that the program ignores break nothing off, although lp-apply sees them.
+#[test]
+fn d2_ignored_signals() {
+    let patient = Patient::of("d2_ignored.c");
+    let [early, calls] = [0, 1];
+    patient.come_and_go(turns(15, 200));
+    patient.board.wait_growth(calls, 2);
+    assert_eq!(patient.board.get(early), 0, "calls that were broken off");
+}
+
 /// D3: a stopped target stays stopped, and its parent, which waits for such changes, sees none.
 #[test]
 fn d3_stopped_stays_stopped() {

@@ -25,6 +25,17 @@ fn e1_seccomp_forbids() {
     }
 }
 
+/// E1: a filter that does not know the call by which the kernel resumes a sleep after a stop: the sleep is begun again instead.
+#[test]
+fn e1_seccomp_forbids_to_resume() {
+    let mut patient = Patient::of("e1_resume.c");
+    patient.come_and_go(turns(15, 200));
+    patient.board.wait_growth(0, 8);
+    assert_eq!(patient.board.get(1), 0, "sleeps that ended early");
+    assert_eq!(patient.target.ask("x"), "1");
+    patient.target.finish();
+}
+
 /// E1: strict mode, which kills for anything but read, write and exit.
 #[test]
 fn e1_seccomp_strict() {

@@ -3,7 +3,7 @@
 
 use lp_tests::lab::run;
 use lp_tests::obstacle::Obstacle;
-use lp_tests::{Outcome, lp_apply, lp_compile, needs};
+use lp_tests::{Outcome, Patient, lp_apply, lp_compile, needs, turns};
 use serde_json::Value;
 use std::process::Command;
 
@@ -11,6 +11,16 @@ use std::process::Command;
 #[test]
 fn e2_memory_deny_write_execute() {
     Obstacle::of("mdwe").works();
+}
+
+/// The lowest mapping comes and goes: the process is the same all the same.
+#[test]
+fn e2_lowest_page_comes_and_goes() {
+    let mut patient = Patient::of("e2_low_page.c");
+    patient.come_and_go(turns(30, 300));
+    patient.board.wait_growth(0, 2);
+    assert_eq!(patient.target.ask("x"), "1");
+    patient.target.finish();
 }
 
 /// No hole within 2 GiB of the program.
