@@ -14,7 +14,8 @@ lp-apply - replace functions in running processes
 USAGE
     lp-apply BUNDLE --pid PID... [OPTIONS]           apply a bundle
     lp-apply list --pid PID... [--json]              list the patches of processes
-    lp-apply revert PATCH --pid PID... [OPTIONS]     take a patch back
+    lp-apply revert PATCH --pid PID... [OPTIONS]     take a patch back; when --wait is over, even if threads are in it:
+                                                     its memory stays then
 
 ARGUMENTS
     BUNDLE    a file made by `lp-compile build`; - reads standard input
