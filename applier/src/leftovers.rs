@@ -78,7 +78,6 @@ pub fn clear(target: &Target, place: &StubPlace, scan_memory: bool) -> Result<Ve
                 }
             }
             (Truth::Old | Truth::Gated { open: false } | Truth::Mixed, _) => {
-                let scan_memory = life.state == State::Held;
                 match undo(target, place, life, scan_memory, patience.at_most(COURTESY)) {
                     Ok((Undone { kept: None, .. }, _)) => {}
                     Ok(_) => staying.push(Patched { truth: Truth::Old, ..patched }),

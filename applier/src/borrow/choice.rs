@@ -138,7 +138,7 @@ pub(super) fn ask_seccomp(
         }
         Some(_) => {}
     }
-    let filters = filters::programs(tid).map_err(|source| BorrowError::FilterUnread { tid, source })?;
+    let filters = filters::of(tid).map_err(|source| BorrowError::FilterUnread { tid, source })?;
     for call in calls.iter().chain([&stub::HOMEWARD_CALL]) {
         let answer = seccomp::answer(&filters, call, stub::call_site(place.at));
         if !answer.harmless() {

@@ -7,7 +7,6 @@ use crate::sys::ptrace::{Regs, Tid};
 use lpb::RunAddr;
 use std::fs;
 use std::io;
-use std::sync::Mutex;
 
 /// The registers with which a stopped thread has to go on, if they are not those that it was stopped with: its call would fail with
 /// EINTR, or the kernel would resume it by a call that a seccomp filter does not know.
@@ -16,25 +15,16 @@ pub fn mended(tid: Tid, regs: &Regs) -> Option<Regs> {
     broken.then(|| arch::call_again(regs))
 }
 
-/// The filters that were asked last, by their lengths, and their answer: most threads of a process have the same.
-static ASKED: Mutex<(Vec<usize>, bool)> = Mutex::new((Vec::new(), true));
-
 /// Whether the filters of a stopped thread let it call restart_syscall(2).
 fn may_resume(tid: Tid, at: RunAddr) -> bool {
-    let lengths = match filters::lengths(tid) {
-        Ok(lengths) => lengths,
+    let call = Call { nr: arch::SYS_RESTART_SYSCALL, args: [0; 6] };
+    match filters::of(tid) {
+        Ok(filters) => seccomp::answer(&filters, &call, at).harmless(),
         // It has none.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return true,
-        // Nobody but root may ask. Then a sleep that starts anew does less harm.
-        Err(_) => return has_no_filter(tid).unwrap_or(false),
-    };
-    let Ok(mut asked) = ASKED.lock() else { return false };
-    if asked.0 != lengths {
-        let call = Call { nr: arch::SYS_RESTART_SYSCALL, args: [0; 6] };
-        let allowed = filters::programs(tid).is_ok_and(|f| seccomp::answer(&f, &call, at).harmless());
-        *asked = (lengths, allowed);
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => true,
+        // Only root may ask. A sleep that starts anew does less harm.
+        Err(_) => has_no_filter(tid).unwrap_or(false),
     }
-    asked.1
 }
 
 fn has_no_filter(tid: Tid) -> io::Result<bool> {
