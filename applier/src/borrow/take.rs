@@ -160,6 +160,11 @@ impl<'a> Borrowed<'a> {
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
         let Some(stop) = wait_for_stop(tid)? else { return Err(no_thread(format!("thread {tid} ended"))) };
         let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
+        // At once, so that it is not broken either if lp-apply dies.
+        let original = goes_on_with(target, tid, live);
+        if original != live {
+            ptrace::set_regs(tid, &original).map_err(call("PTRACE_SETREGS"))?;
+        }
         if !is_64_bit(&live) {
             return Err(no_thread(format!("thread {tid} runs 32-bit code")));
         }
@@ -171,7 +176,6 @@ impl<'a> Borrowed<'a> {
         }
         ask_seccomp(target, place, tid, &aids.status, calls)?;
         let mask = ptrace::signal_mask(tid).map_err(call("PTRACE_GETSIGMASK"))?;
-        let original = goes_on_with(target, tid, live);
         // One that SIGSTOP holds would set off on an errand only when somebody lets it go on.
         let errands = !in_call(&live) && stop == Event::Stop && can_run_errands(target, maps, &live, &mut aids.room);
         std::mem::forget(held);
