@@ -7,6 +7,7 @@ use crate::sys::ptrace::{self, Event, Regs, Tid};
 use crate::sys::sched;
 use lpb::RunAddr;
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,8 @@ impl Drop for Held {
 }
 
 /// Threads that did not stop when they were to be let go: they are in uninterruptible sleep, mostly. When that ends they come to
-/// the stop that they were asked for, and would stand still as long as lp-apply lives.
+/// the stop that they were asked for, and would stand still as long as lp-apply lives. Or they have been killed in a stop: until
+/// lp-apply takes note of their end, nobody else is told of it.
 static LINGERING: Mutex<Vec<Tid>> = Mutex::new(Vec::new());
 
 /// The processes whose threads were let go. A thread that calls exec loses its own number, and stops with the one of its process,
@@ -40,8 +42,7 @@ fn release_after_exec() {
     let Ok(processes) = PROCESSES.lock() else { return };
     for tid in processes.iter().copied().map(Tid) {
         if matches!(ptrace::poll(tid), Ok(Some(Event::Exec))) {
-            // An error means that it is gone.
-            let _ = ptrace::detach(tid, 0);
+            let _ = detach(tid);
         }
     }
 }
@@ -54,7 +55,10 @@ pub fn let_go(pid: i32, tids: impl IntoIterator<Item = Tid>) {
     }
     let mut newborn = Vec::new();
     let mut left: Vec<Tid> = tids.into_iter().filter(|tid| !release(*tid, &mut newborn)).collect();
-    left.retain(|tid| ptrace::interrupt(*tid).is_ok());
+    for tid in &left {
+        // One that has ended is found out by the next look.
+        let _ = ptrace::interrupt(*tid);
+    }
     let begun = Instant::now();
     loop {
         left.append(&mut newborn);
@@ -106,10 +110,9 @@ pub fn nap(time: Duration) {
 
 /// Lets a thread go if it stands still. `false`: it does not. Newborns of it are ours too.
 fn release(tid: Tid, newborns: &mut Vec<Tid>) -> bool {
-    // If anything fails here, the thread is gone, or the kernel detaches it when lp-apply ends.
     match ptrace::poll(tid) {
         Ok(None) => return false,
-        Err(_) => return true,
+        Ok(Some(Event::Exited)) | Err(_) => return true,
         // It stops right behind the delivery. A signal that is ignored would not have come but for us, and must break nothing.
         Ok(Some(Event::Signal(signal))) => {
             let _ = ptrace::interrupt(tid).and_then(|()| ptrace::cont(tid, signal));
@@ -123,8 +126,17 @@ fn release(tid: Tid, newborns: &mut Vec<Tid>) -> bool {
         }
         Ok(Some(_)) => {}
     }
-    let _ = ptrace::detach(tid, 0);
-    true
+    // If not, it has been killed, which the next look tells.
+    ptrace::detach(tid, 0).is_ok()
+}
+
+/// Lets a stopped thread go. If that fails, it has been killed, which is taken note of later.
+pub fn detach(tid: Tid) -> io::Result<()> {
+    ptrace::detach(tid, 0).inspect_err(|_| {
+        if let Ok(mut lingering) = LINGERING.lock() {
+            lingering.push(tid);
+        }
+    })
 }
 
 /// Waits for the stop that INTERRUPT asked for, or SIGSTOP has brought; signals that come first are delivered. `None`: the thread

@@ -30,7 +30,7 @@ mod take;
 
 pub use choice::{by_reluctance, own_stack};
 pub use error::BorrowError;
-pub use leave::{goes_on_with, let_go, nap};
+pub use leave::{detach, goes_on_with, let_go, nap};
 pub use mend::mended;
 pub use seize::{reap, seize};
 
@@ -209,7 +209,7 @@ impl<'a> Borrowed<'a> {
         let _stopped = self.stopped.take();
         self.target.memory.with_stopped(None);
         let target = self.target;
-        ptrace::detach(self.tid, 0).map_err(self.failed("PTRACE_DETACH")).inspect_err(|_| {
+        detach(self.tid).map_err(self.failed("PTRACE_DETACH")).inspect_err(|_| {
             // It may be on its way all the same.
             target.astray.set(Some(self.tid));
         })

@@ -24,8 +24,9 @@ mod seized;
 pub use error::PauseError;
 pub use glance::{Glance, glance};
 
+use crate::borrow;
 use crate::identify::Target;
-use crate::sys::ptrace::{self, Regs, Tid};
+use crate::sys::ptrace::{Regs, Tid};
 use crate::sys::sched::Urgent;
 use seized::{Seen, Seized};
 use std::collections::BTreeMap;
@@ -127,21 +128,20 @@ impl<'a> Paused<'a> {
         let threads = std::mem::take(&mut self.threads);
         let (asleep, awake) = (threads.iter().filter(|t| t.asleep), threads.iter().filter(|t| !t.asleep));
         let crowded = asleep.clone().nth(CROWD).is_some() && awake.clone().next().is_some();
-        awake.for_each(go_on);
+        awake.for_each(let_go);
         if crowded {
             let started = Instant::now();
             while started.elapsed() < HEAD_START {
                 std::hint::spin_loop();
             }
         }
-        asleep.for_each(go_on);
+        asleep.for_each(let_go);
     }
 }
 
-/// Lets a thread go on as it was stopped.
-fn go_on(t: &Thread) {
-    // An error means that the thread is gone.
-    let _ = ptrace::detach(t.tid, 0);
+fn let_go(t: &Thread) {
+    // If it has been killed, there is nothing more to be done for it.
+    let _ = borrow::detach(t.tid);
 }
 
 impl Drop for Paused<'_> {
