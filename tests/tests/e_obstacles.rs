@@ -249,6 +249,32 @@ fn e5_exec_and_exit_halfway() {
     }
 }
 
+/// E5: a program is killed while it stands still: whoever waits for its end is told at once, although lp-apply is at work on
+/// another one.
+#[test]
+fn e5_killed_in_a_stop() {
+    let (built, bundle) = Scenario::of("e5_killed.c").bundle();
+    let holding = Target::start_command(Command::new(&built.exe).arg("hold"));
+    let mut hits = 0;
+    for _ in 0..turns(20, 200) {
+        let mut target = Target::start(&built.exe);
+        let [first, second] = [&target, &holding].map(|target| target.pid().to_string());
+        let pids = ["--pid", &first, "--pid", &second];
+        let mut applying = lp_apply_start([bundle.to_str().unwrap(), "--wait", "60s"].iter().chain(&pids));
+        let status = format!("/proc/{first}/status");
+        let stands_still = || std::fs::read_to_string(&status).unwrap().contains("State:\tt");
+        // Unless the stop is missed: a killed program is one in any case.
+        let begun = Instant::now();
+        let hit = std::iter::repeat_with(stands_still).any(|stands| stands || begun.elapsed() > Duration::from_secs(1));
+        hits += usize::from(hit && begun.elapsed() < Duration::from_secs(1));
+        kill(Pid::from_raw(target.pid().cast_signed()), Signal::SIGKILL).unwrap();
+        target.wait_exit();
+        assert!(applying.is_running(), "nobody was told before lp-apply had ended");
+        applying.kill();
+    }
+    println!("{hits} of them in a stop");
+}
+
 /// E5: the target calls exec all the time, or is killed, wherever lp-apply is: nothing but that is made of it.
 #[test]
 fn e5_exec_and_kill_at_any_instant() {
