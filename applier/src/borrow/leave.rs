@@ -74,10 +74,7 @@ pub fn let_go(pid: i32, tids: impl IntoIterator<Item = Tid>) {
         }
     }
     release_after_exec();
-    if let Ok(mut lingering) = LINGERING.lock() {
-        lingering.extend(left);
-        lingering.extend(newborn);
-    }
+    await_end(left.into_iter().chain(newborn));
 }
 
 /// Lets go of those that could not be let go before and have stopped since. Whether some are left.
@@ -130,13 +127,16 @@ fn release(tid: Tid, newborns: &mut Vec<Tid>) -> bool {
     ptrace::detach(tid, 0).is_ok()
 }
 
-/// Lets a stopped thread go. If that fails, it has been killed, which is taken note of later.
+/// Lets a stopped thread go. If that fails, it has been killed.
 pub fn detach(tid: Tid) -> io::Result<()> {
-    ptrace::detach(tid, 0).inspect_err(|_| {
-        if let Ok(mut lingering) = LINGERING.lock() {
-            lingering.push(tid);
-        }
-    })
+    ptrace::detach(tid, 0).inspect_err(|_| await_end([tid]))
+}
+
+/// Threads of ours whose end is to be taken note of later.
+pub fn await_end(tids: impl IntoIterator<Item = Tid>) {
+    if let Ok(mut lingering) = LINGERING.lock() {
+        lingering.extend(tids);
+    }
 }
 
 /// Waits for the stop that INTERRUPT asked for, or SIGSTOP has brought; signals that come first are delivered. `None`: the thread

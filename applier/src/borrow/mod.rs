@@ -30,7 +30,7 @@ mod take;
 
 pub use choice::{by_reluctance, own_stack};
 pub use error::BorrowError;
-pub use leave::{detach, goes_on_with, let_go, nap};
+pub use leave::{await_end, detach, goes_on_with, let_go, nap};
 pub use mend::mended;
 pub use seize::{reap, seize};
 

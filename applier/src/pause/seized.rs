@@ -126,6 +126,8 @@ impl<'a> Seized<'a> {
         let ended: Vec<Tid> = pending.iter().copied().filter(|tid| self.has_ended(*tid)).collect();
         pending.retain(|tid| !ended.contains(tid));
         self.threads.retain(|tid, _| !ended.contains(tid));
+        // It does when the last of them ends.
+        borrow::await_end(ended);
     }
 
     /// Makes those threads ours that ran at the glance.
@@ -218,10 +220,8 @@ impl<'a> Seized<'a> {
             Event::Stop | Event::GroupStop => {
                 let regs = match ptrace::regs(tid) {
                     Ok(regs) => regs,
-                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {
-                        self.threads.remove(&tid);
-                        return Ok(None);
-                    }
+                    // It has been killed. The next look takes note of its end.
+                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
                     Err(source) => return Err(PauseError::Call { what: "PTRACE_GETREGS", tid, source }),
                 };
                 // Now, so that it is not broken either if lp-apply dies.
