@@ -6,10 +6,10 @@
 //! | any                 | gate open            | committed, not settled                 | settle                |
 //! | staging, staged     | old                  | never in force                         | unmap                 |
 //! | any other           | old, or gate shut    | a commit or revert that was cut short  | sites old, then unmap |
-//! | committing, reverting | mixed              | the same, without gate                 | sites old, then unmap |
+//! | committing, reverting, held | mixed        | the same, without gate                 | sites old, then unmap |
 //! | active              | mixed                | somebody else changed a site           | left alone            |
 //! | inactive            | none leads in        | withdrawn, but not unmapped            | unmap                 |
-//! | inactive, held      | mixed                | something wrote into the record        | left alone            |
+//! | inactive            | mixed                | something wrote into the record        | left alone            |
 //! | held                | none leads in        | withdrawn; the program keeps addresses | unmap if none is left |
 //! | any                 | one is none of these | somebody else changed a site           | left alone            |
 //!
@@ -60,10 +60,8 @@ pub fn clear(target: &Target, place: &StubPlace, scan_memory: bool) -> Result<Ve
         let life = &mut patched.life;
         match (patched.truth, life.state) {
             (Truth::New, State::Active)
-            | (Truth::Mixed, State::Active | State::Staging | State::Staged | State::Inactive | State::Held) => {
-                staying.push(patched);
-            }
-            (_, State::Held) if !scan_memory => staying.push(patched),
+            | (Truth::Mixed, State::Active | State::Staging | State::Staged | State::Inactive) => staying.push(patched),
+            (Truth::Old, State::Held) if !scan_memory => staying.push(patched),
             (Truth::New | Truth::Gated { open: true }, _) => {
                 commit::when_quiet(target, Quietness::of(&[], patience), |_| commit::settle(target, life))?;
                 patched.truth = Truth::New;
@@ -78,6 +76,7 @@ pub fn clear(target: &Target, place: &StubPlace, scan_memory: bool) -> Result<Ve
                 }
             }
             (Truth::Old | Truth::Gated { open: false } | Truth::Mixed, _) => {
+                let scan_memory = scan_memory || life.state == State::Held;
                 match undo(target, place, life, scan_memory, patience.at_most(COURTESY)) {
                     Ok((Undone { kept: None, .. }, _)) => {}
                     Ok(_) => staying.push(Patched { truth: Truth::Old, ..patched }),
@@ -168,10 +167,12 @@ pub fn undo(
     let mut code = own_code(life);
     code.extend(tail_called(life));
     let when = Quietness { scan_memory: scan_memory.then_some(&own), ..Quietness::of(&code, patience) };
-    let done = commit::when_quiet(target, when, |quiet| Ok((withdraw(target, life)?, held(quiet, life, scan_memory)?)));
+    let done = commit::when_quiet(target, when, |quiet| {
+        Ok((withdraw(target, life, scan_memory)?, held(quiet, life, scan_memory)?))
+    });
     match done {
         Ok(((left, None), cost)) => Ok((unmap(target, place, life, left, rest_of(patience)), cost)),
-        Ok(((left, Some(busy)), cost)) => Ok((keep(target, life, busy, left, scan_memory), cost)),
+        Ok(((left, Some(busy)), cost)) => Ok((keep(target, busy, left), cost)),
         Err(CommitError::Busy { waited, .. }) => {
             let (undone, cost) = undo_at_once(target, place, life, scan_memory, rest_of(patience))?;
             Ok((undone, Cost { waited, ..cost }))
@@ -197,12 +198,12 @@ pub fn undo_at_once(
     let code = own_code(life);
     let ((left, busy), cost) = commit::when_quiet(target, Quietness::any(), |quiet| {
         let busy = quiet.busy(&code)?;
-        let left = withdraw(target, life)?;
+        let left = withdraw(target, life, scan_memory)?;
         Ok((left, if busy.is_some() { busy } else { held(quiet, life, scan_memory)? }))
     })?;
     let undone = match busy {
         None => unmap(target, place, life, left, patience),
-        Some(busy) => keep(target, life, busy, left, scan_memory),
+        Some(busy) => keep(target, busy, left),
     };
     Ok((undone, cost))
 }
@@ -218,12 +219,7 @@ fn held(quiet: &Quiet<'_>, life: &Life, scan_memory: bool) -> Result<Option<Obst
     quiet.parked(&wanted, &life.mappings)
 }
 
-/// `scan_memory`: whoever removes the image has to search all memory as well.
-fn keep(target: &Target, life: &mut Life, (tid, busy): Obstacle, left: Vec<String>, scan_memory: bool) -> Undone {
-    if scan_memory {
-        // It fails if the process has gone, and the image with it.
-        let _ = record::set_state(target, life, State::Held, 0);
-    }
+fn keep(target: &Target, (tid, busy): Obstacle, left: Vec<String>) -> Undone {
     let name = target.process.thread_name(tid);
     Undone { kept: Some(format!("thread {tid} ({name}) {busy}")), left, sent: Vec::new() }
 }
@@ -243,10 +239,10 @@ pub fn discard(target: &Target, place: &StubPlace, life: &mut Life, patience: Pa
     Ok(sent)
 }
 
-/// An inactive patch has old sites already, unless its record is wrong.
-fn withdraw(target: &Target, life: &mut Life) -> Result<Vec<String>, CommitError> {
+/// An inactive patch has old sites already, unless its record is wrong. `held`: whoever removes the image has to search all memory.
+fn withdraw(target: &Target, life: &mut Life, held: bool) -> Result<Vec<String>, CommitError> {
     let withdrawn = life.state.is_withdrawn() && !records::leads_in(life, &|at, len| target.read(at, len));
-    if withdrawn { Ok(vec![]) } else { commit::withdraw(target, life) }
+    if withdrawn { Ok(vec![]) } else { commit::withdraw(target, life, held) }
 }
 
 /// Puts back the bytes under the stub if they are still changed, as soon as no thread is there. After a run that failed half-way

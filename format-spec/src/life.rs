@@ -55,7 +55,7 @@ pub enum State {
     Reverting,
     /// The sites are old again; mappings may remain.
     Inactive,
-    /// The same, and the mappings have to remain: the program may keep addresses of them.
+    /// The same, or they are being changed back; the mappings have to remain, as the program may keep addresses of them.
     Held,
 }
 

@@ -246,8 +246,8 @@ pub enum Value {
         /// Address in its ELF file.
         addr: LinkAddr,
     },
-    /// The 8 bytes that the live process holds at a slot. Does not hold if they are 0, or equal to the module's bias +
-    /// `unbound` (the slot still holds what the file says: not bound yet).
+    /// The 8 bytes that the live process holds at a slot. Does not hold if they are 0, or `unbound` (what the file says: not
+    /// relocated yet), or equal to the module's bias + `unbound` (the same, relocated: not bound yet).
     Witness {
         /// The module that owns the slot.
         module: ModuleId,

@@ -92,18 +92,20 @@ pub fn may_withdraw(target: &Target, life: &Life) -> Result<(), CommitError> {
     know_all(life, &look(target, life).1)
 }
 
-/// Takes the patch out of force. The target is stopped. Returns the data that the program has changed since: it is left.
+/// Takes the patch out of force. The target is stopped. Returns the data that the program has changed since: it is left. `held`:
+/// the program may keep addresses of the patch, which the record says from the beginning, should lp-apply die here.
 ///
 /// # Errors
 /// Every site is as it was before then.
-pub fn withdraw(target: &Target, life: &mut Life) -> Result<Vec<String>, CommitError> {
+pub fn withdraw(target: &Target, life: &mut Life, held: bool) -> Result<Vec<String>, CommitError> {
     let mut live = look(target, life).1;
     know_all(life, &live)?;
     let (state, before) = (life.state, live.clone());
     let gate = life.gate.and_then(|at| target.read(at, 4)).is_some_and(|word| word != [0; 4]);
-    write_state(target, life, State::Reverting)?;
+    let [meanwhile, then] = if held { [State::Held; 2] } else { [State::Reverting, State::Inactive] };
+    write_state(target, life, meanwhile)?;
     let done = match backward(target, life, &mut live) {
-        Ok(left) => write_state(target, life, State::Inactive).map(|()| left),
+        Ok(left) => write_state(target, life, then).map(|()| left),
         failed => failed,
     };
     if done.is_err() {

@@ -5,12 +5,15 @@ use crate::sys::ptrace::Tid;
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 /// Numbers are given in turn. One in so many of the last ones may be of a process that was still being made, and not there to be
 /// asked, when it was looked for.
 const BEING_MADE: i32 = 8;
 /// More newcomers than this are not asked one by one.
 const MAX_NEW: i32 = 1 << 12;
+/// Within this time, the numbers do not go round unnoticed: there are at least 300 for each processor, mostly 32,768 or four million.
+const NO_ROUND: Duration = Duration::from_millis(50);
 
 /// Which numbers the kernel has given to new threads and processes.
 #[derive(Debug)]
@@ -18,23 +21,25 @@ pub struct Births {
     loadavg: File,
     /// The next one to look at.
     next: i32,
+    looked: Instant,
 }
 
 impl Births {
     /// From now on.
     pub fn begin() -> Option<Self> {
-        let mut births = Self { loadavg: File::open("/proc/loadavg").ok()?, next: 0 };
+        let mut births = Self { loadavg: File::open("/proc/loadavg").ok()?, next: 0, looked: Instant::now() };
         births.next = births.last()?.saturating_sub(BEING_MADE);
         Some(births)
     }
 
     /// Those given since this was asked last, and a few before; `None`: that cannot be told.
     pub fn given(&mut self) -> Option<Range<i32>> {
+        let looked = std::mem::replace(&mut self.looked, Instant::now());
         let end = self.last()?.checked_add(1)?;
         // They start anew when the highest one has been given.
-        let new = end.checked_sub(self.next).filter(|new| (0..MAX_NEW).contains(new)).map(|_| self.next..end);
-        self.next = end.saturating_sub(BEING_MADE);
-        new
+        let told = end.checked_sub(self.next).is_some_and(|new| (0..MAX_NEW).contains(&new));
+        let first = std::mem::replace(&mut self.next, end.saturating_sub(BEING_MADE));
+        (told && looked.elapsed() < NO_ROUND).then_some(first..end)
     }
 
     /// The last field. Source: proc(5).
