@@ -324,6 +324,22 @@ fn e5_program_that_is_loading() {
     target.finish();
 }
 
+/// E5: a program that the dynamic linker has not relocated yet: its slots say nothing.
+#[test]
+fn e5_program_that_is_not_relocated() {
+    let (built, bundle) = Scenario::of("e5_starting.c").bundle();
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    let args = [bundle.to_str().unwrap(), "--pid", &pid];
+    let early = lp_apply(args.iter().chain(&["--wait", "300ms"]));
+    println!("{}", early.run);
+    assert_eq!(target.ask("go"), "started 1");
+    assert_eq!(target.ask("7"), if early.is(Outcome::Applied) { "18" } else { "9" });
+    lp_apply(args).expect(if early.is(Outcome::Applied) { Outcome::AlreadyApplied } else { Outcome::Applied });
+    assert_eq!(target.ask("7"), "18");
+    target.finish();
+}
+
 /// E6: the text lies in anonymous memory; the program's file is mapped elsewhere too.
 #[test]
 fn e6_odd_mappings() {
