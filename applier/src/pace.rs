@@ -8,12 +8,12 @@ use std::time::Duration;
 
 /// First and longest pause between two attempts.
 const FIRST_NAP: Duration = Duration::from_millis(1);
-const LONGEST_NAP: Duration = Duration::from_millis(50);
+const LONGEST_NAP: Duration = Duration::from_millis(20);
+/// A pause is at least so many times as long as the attempt before it.
+const REST: u32 = 2;
 /// After so many stops of sleeping threads in vain there is a long rest: few timeouts that come again and again are longer.
 const SERIES: u32 = 8;
 const LONG_REST: Duration = Duration::from_millis(500);
-/// After such a stop, a pause is at least so many times as long as the attempt was.
-const REST: u32 = 2;
 
 /// The pauses so far.
 #[derive(Debug)]
@@ -36,14 +36,10 @@ impl Pace {
 
     /// The pause after an attempt in vain that took so long. `woken`: sleeping threads were stopped for it.
     pub fn pause_after(&mut self, took: Duration, woken: bool) -> Duration {
-        let nap = self.nap;
-        self.nap = nap.saturating_mul(2).min(LONGEST_NAP);
-        if !woken {
-            return nap;
-        }
-        self.woken = self.woken.saturating_add(1);
-        let rest = if self.woken.is_multiple_of(SERIES) { LONG_REST } else { nap };
-        rest.max(took.saturating_mul(REST))
+        let nap = self.nap.max(took.saturating_mul(REST));
+        self.nap = self.nap.saturating_mul(2).min(LONGEST_NAP);
+        self.woken = self.woken.saturating_add(u32::from(woken));
+        if woken && self.woken.is_multiple_of(SERIES) { nap.max(LONG_REST) } else { nap }
     }
 }
 
@@ -54,10 +50,10 @@ mod tests {
     #[test]
     fn attempts_become_rarer() {
         let (mut pace, ms) = (Pace::begin(), Duration::from_millis);
-        for want in [1, 2, 4, 8, 16, 32, 50, 50] {
-            assert_eq!((pace.pause_after(ms(100), false), pace.first()), (ms(want), First::Sleepers));
+        for want in [1, 2, 4, 8, 16, 20, 20] {
+            assert_eq!((pace.pause_after(ms(0), false), pace.first()), (ms(want), First::Sleepers));
         }
-        assert_eq!((pace.pause_after(ms(3), true), pace.first()), (ms(50), First::Runners), "none that sleeps");
+        assert_eq!((pace.pause_after(ms(3), true), pace.first()), (ms(20), First::Runners), "sleepers were stopped");
         assert_eq!(pace.pause_after(ms(100), true), ms(200), "after a long stop");
         let pauses: Vec<_> = (0..16).map(|_| pace.pause_after(ms(3), true)).collect();
         let long: Vec<_> = (0..16).filter(|n| pauses[*n] == LONG_REST).collect();

@@ -26,7 +26,9 @@ fn c1_c4_hot_functions_of_one_version() {
         let (old, new) = (board(OLD), board(NEW));
         patient.board.wait_growth(ROUNDS, 100);
         assert!(board(OLD) > old, "turn {turn}: nobody calls the old functions");
-        assert_eq!((board(ERRORS), board(NEW)), (0, new), "turn {turn}: (mixed results, calls of reverted functions)");
+        // Each of the eight threads may count a call only now that ended before.
+        assert!(board(NEW) <= new + 8, "turn {turn}: {} calls of reverted functions", board(NEW) - new);
+        assert_eq!(board(ERRORS), 0, "turn {turn}: mixed results");
     }
     assert_eq!(patient.target.ask("x"), "11");
     patient.target.finish();

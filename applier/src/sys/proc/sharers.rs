@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-/// Numbers are given in turn. One in so many of the last ones may be of a process that was still being made, and not there to be
-/// asked, when it was looked for.
+/// Numbers are given in turn. So many of the last ones may be of processes that were still being made, and not there to be asked,
+/// when they were looked for.
 const BEING_MADE: i32 = 8;
 /// More newcomers than this are not asked one by one.
 const MAX_NEW: i32 = 1 << 12;
