@@ -14,8 +14,12 @@ use std::time::{Duration, Instant};
 /// How long threads that are to be let go may take to stop, all together, and how long they are polled for at first.
 const FAREWELL: Duration = Duration::from_millis(200);
 const SOON: Duration = Duration::from_micros(50);
+/// So many are let go at a time that nobody knows.
+const MAX_STRAYS: usize = 1000;
 /// Pause between two looks at those that take longer.
 const LATE_LOOK: Duration = Duration::from_millis(1);
+/// And for those that nobody knows.
+const STRAY_LOOK: Duration = Duration::from_millis(50);
 
 /// Detaches a thread when dropped, stopping it first if it must.
 pub(super) struct Held {
@@ -92,16 +96,27 @@ pub(super) fn lingers(tid: Tid) -> bool {
     let_go_late() && LINGERING.lock().is_ok_and(|lingering| lingering.contains(&tid))
 }
 
-/// Sleeps between two attempts. Who stops late does not have to wait for the next one.
+/// Lets go of those that nobody knows: born to threads of ours that were killed before they had told of them, or by their own wish
+/// (CLONE_PTRACE). No other may be held.
+fn let_strays_go() {
+    let mut newborn = Vec::new();
+    for tid in std::iter::from_fn(ptrace::any).take(MAX_STRAYS) {
+        release(tid, &mut newborn);
+    }
+    await_end(newborn);
+}
+
+/// Sleeps between two attempts, while no thread is held. Who stops late does not have to wait for the next one.
 pub fn nap(time: Duration) {
     let begun = Instant::now();
     loop {
         let some_left = let_go_late();
+        let_strays_go();
         let left = time.saturating_sub(begun.elapsed());
         if left.is_zero() {
             return;
         }
-        std::thread::sleep(if some_left { left.min(LATE_LOOK) } else { left });
+        std::thread::sleep(left.min(if some_left { LATE_LOOK } else { STRAY_LOOK }));
     }
 }
 

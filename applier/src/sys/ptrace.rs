@@ -266,6 +266,18 @@ pub fn poll(tid: Tid) -> io::Result<Option<Event>> {
     }))
 }
 
+/// Any thread or process of ours that has something to report.
+pub fn any() -> Option<Tid> {
+    // SAFETY: siginfo_t is made of integers and pointers, for which all zeroes is a valid value.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    let look = libc::WSTOPPED | libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: waitid(2) writes only `info`, which lives until it returns.
+    let looked = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, look) };
+    // SAFETY: waitid filled in the SIGCHLD fields of `info`, or left it all zeroes.
+    let pid = unsafe { info.si_pid() };
+    (looked == 0 && pid != 0).then_some(Tid(pid))
+}
+
 /// waitid(2) for one thread: `(si_code, si_status)`, or `None` if there is nothing to report.
 fn wait_id(tid: Tid, options: libc::c_int) -> io::Result<Option<(i32, i32)>> {
     let Ok(id) = libc::id_t::try_from(tid.0) else {
