@@ -10,7 +10,7 @@
 //! | active              | mixed                | somebody else changed a site           | left alone            |
 //! | inactive            | none leads in        | withdrawn, but not unmapped            | unmap                 |
 //! | inactive            | mixed                | something wrote into the record        | left alone            |
-//! | held                | none leads in        | withdrawn; the program keeps addresses | unmap if none is left |
+//! | held                | none leads in        | withdrawn; the program keeps addresses | unmap if none is left, when told to search |
 //! | any                 | one is none of these | somebody else changed a site           | left alone            |
 //!
 //! What cannot be unmapped because a thread is still in it stays, inactive, until a later run finds it free; what is held, until a

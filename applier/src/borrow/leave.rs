@@ -96,8 +96,8 @@ pub(super) fn lingers(tid: Tid) -> bool {
     let_go_late() && LINGERING.lock().is_ok_and(|lingering| lingering.contains(&tid))
 }
 
-/// Lets go of those that nobody knows: born to threads of ours that were killed before they had told of them, or by their own wish
-/// (CLONE_PTRACE). No other may be held.
+/// Lets go of those that nobody knows: born to threads of ours that were killed before they had told of them. No other may be
+/// held.
 fn let_strays_go() {
     let mut newborn = Vec::new();
     for tid in std::iter::from_fn(ptrace::any).take(MAX_STRAYS) {

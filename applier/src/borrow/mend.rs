@@ -2,8 +2,8 @@
 
 use crate::arch::x86_64 as arch;
 use crate::identify::seccomp::{self, Call};
-use crate::sys::filters;
 use crate::sys::ptrace::{Regs, Tid};
+use crate::sys::{filters, proc};
 use lpb::RunAddr;
 use std::fs;
 use std::io;
@@ -29,5 +29,5 @@ fn may_resume(tid: Tid, at: RunAddr) -> bool {
 
 fn has_no_filter(tid: Tid) -> io::Result<bool> {
     let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
-    Ok(status.lines().filter_map(|line| line.strip_prefix("Seccomp:")).any(|mode| mode.trim() == "0"))
+    Ok(proc::field(&status, "Seccomp").as_deref() == Some("0"))
 }

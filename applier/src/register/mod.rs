@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 /// How long a thread that was sent may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// First and longest pause between two looks for a thread, and between two looks at the done word.
+/// First and longest pause between two looks at the done word.
 const FIRST_NAP: Duration = Duration::from_micros(50);
 const LONGEST_NAP: Duration = Duration::from_millis(5);
 /// What a thread is sent for.

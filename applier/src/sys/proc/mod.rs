@@ -176,7 +176,7 @@ fn pidfd(pid: i32) -> Option<File> {
 }
 
 /// The value of a field of a `status`.
-fn field(status: &str, key: &str) -> Option<String> {
+pub fn field(status: &str, key: &str) -> Option<String> {
     let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
     Some(line.trim().to_owned())
 }
