@@ -111,6 +111,34 @@ fn c6_revert_leaves_what_is_needed() {
     patient.target.finish();
 }
 
+/// C6: the same, with lp-apply killed after each step of such a revert: once the patch is out of force, no later run removes what the
+/// coroutine needs.
+#[test]
+fn c6_killed_while_it_reverts() {
+    let mut patient = Patient::of("c6_revert.c");
+    let pid = patient.pid().to_owned();
+    let mut held = 0;
+    for step in 1.. {
+        patient.apply(&[]).expect(Outcome::Applied);
+        assert_eq!(patient.target.ask("park"), "parked");
+        let revert: Vec<&str> = patient.revert_args().into_iter().chain(["--scan-memory", "--wait", "0ms"]).collect();
+        let verdict = Patient::with_fault(&revert, &format!("kill:{step}"));
+        let in_force = lp_apply(["list", "--pid", &pid]).patches().iter().any(|(_, state)| state == "active");
+        if !in_force {
+            patient.revert(&[]).expect(Outcome::NotApplied);
+            held += 1;
+        }
+        assert_eq!(patient.target.ask("go on"), "worked 2", "step {step}");
+        patient.revert(&["--scan-memory"]).expect(if in_force { Outcome::Reverted } else { Outcome::NotApplied });
+        assert_eq!(lp_apply(["list", "--pid", &pid]).patches(), [], "step {step}");
+        if !verdict.was_killed() {
+            break;
+        }
+    }
+    assert!(held > 2, "killed only {held} times once it was out of force: is this a debug build of lp-apply?");
+    patient.target.finish();
+}
+
 /// C7: threads are made and end without pause: applied or blocked, and every call is right.
 #[test]
 fn c7_thread_storm() {
