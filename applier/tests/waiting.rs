@@ -33,13 +33,13 @@ fn main() {
     }
     Seizer::new().unwrap().seize(tid, false).unwrap();
     for _ in 0..3 {
-        ptrace::wait_for(tid, Duration::from_millis(1)).unwrap();
+        ptrace::wait_for(tid, Duration::ZERO, Duration::from_millis(1)).unwrap();
         assert_eq!(ptrace::poll(tid).unwrap(), None, "nobody has asked it to stop");
     }
     assert!(begun.elapsed() < SOON, "the waits ended with the sleeper only");
     ptrace::interrupt(tid).unwrap();
     while ptrace::poll(tid).unwrap().is_none() {
-        ptrace::wait_for(tid, Duration::from_millis(1)).unwrap();
+        ptrace::wait_for(tid, Duration::ZERO, Duration::from_millis(1)).unwrap();
     }
     assert_eq!(ptrace::poll(tid).unwrap(), Some(Event::Stop));
 }

@@ -67,8 +67,7 @@ pub(super) fn can_run_errands(target: &Target, maps: &Maps, live: &Regs, room: &
 
 /// What a thread is judged with once it stands still: it is there before.
 pub(super) struct Aids {
-    /// Its status.
-    pub(super) status: StatusFile,
+    status: StatusFile,
     /// Room for a piece of its stack.
     pub(super) room: Vec<u8>,
 }
@@ -80,6 +79,11 @@ impl Aids {
         let _ = status.field("");
         // Zeroes would not be there before they are used.
         Ok(Self { status, room: vec![u8::MAX; SIGNAL_PIECE] })
+    }
+
+    /// "0": it has no filter, "1": it may do nothing but read and write, "2": it has filters. `None`: the kernel knows none of them.
+    pub(super) fn seccomp_mode(&self) -> Option<String> {
+        self.status.field("Seccomp").unwrap_or_default()
     }
 }
 
@@ -121,15 +125,15 @@ pub(super) fn sleeps_unguarded(target: &Target, maps: &Maps, tid: Tid) -> bool {
     }
 }
 
-/// Runs the thread's seccomp filters on the calls that it is to make, and on the one that brings it home.
+/// Runs the thread's seccomp filters, if it has this mode, on the calls that it is to make, and on the one that brings it home.
 pub(super) fn ask_seccomp(
     target: &Target,
     place: &StubPlace,
     tid: Tid,
-    status: &StatusFile,
+    mode: Option<&str>,
     calls: &[Call],
 ) -> Result<(), BorrowError> {
-    match status.field("Seccomp").unwrap_or_default().as_deref() {
+    match mode {
         None | Some("0") => return Ok(()),
         // It has gone there since the preflight.
         Some("1") => {

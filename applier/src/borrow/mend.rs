@@ -28,6 +28,6 @@ fn may_resume(tid: Tid, at: RunAddr) -> bool {
 }
 
 fn has_no_filter(tid: Tid) -> io::Result<bool> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status"))?;
+    let status = fs::read(format!("/proc/{tid}/status"))?;
     Ok(proc::field(&status, "Seccomp").as_deref() == Some("0"))
 }

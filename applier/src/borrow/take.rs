@@ -158,6 +158,8 @@ impl<'a> Borrowed<'a> {
         target.still_there()?;
         let mut aids = Aids::new(target, tid).map_err(call("opening the status"))?;
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
+        // While it is on its way. It makes no other call before it stops, and if it stops in none, that is its mode then.
+        let mode = aids.seccomp_mode();
         let Some(stop) = wait_for_stop(tid)? else { return Err(no_thread(format!("thread {tid} ended"))) };
         let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
         // At once, so that it is not broken either if lp-apply dies.
@@ -174,7 +176,8 @@ impl<'a> Borrowed<'a> {
         if ptrace::dispatches_syscalls(tid) {
             return Err(BorrowError::Dispatch { tid });
         }
-        ask_seccomp(target, place, tid, &aids.status, calls)?;
+        let mode = if in_call(&live) { aids.seccomp_mode() } else { mode };
+        ask_seccomp(target, place, tid, mode.as_deref(), calls)?;
         let mask = ptrace::signal_mask(tid).map_err(call("PTRACE_GETSIGMASK"))?;
         // One that SIGSTOP holds would set off on an errand only when somebody lets it go on.
         let errands = !in_call(&live) && stop == Event::Stop && can_run_errands(target, maps, &live, &mut aids.room);

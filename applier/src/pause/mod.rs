@@ -28,8 +28,7 @@ use crate::borrow;
 use crate::identify::Target;
 use crate::sys::ptrace::{Regs, Tid};
 use crate::sys::sched::Urgent;
-use seized::{Seen, Seized};
-use std::collections::BTreeMap;
+use seized::Seized;
 use std::time::{Duration, Instant};
 
 /// How long all threads together may take to stop.
@@ -66,7 +65,7 @@ pub struct Paused<'a> {
     /// All its threads.
     pub threads: Vec<Thread>,
     /// Forgotten only when all go on: that takes time.
-    _seized: BTreeMap<Tid, Seen>,
+    seized: Seized<'a>,
     started: Instant,
     _urgent: Urgent,
 }
@@ -108,12 +107,11 @@ impl<'a> Paused<'a> {
                 break;
             }
         }
-        let (known, pid) = (std::mem::take(&mut seized.threads), target.process.pid);
         target.memory.with_stopped(threads.first().map(|t| t.tid));
         if threads.is_empty() {
-            Err(PauseError::Gone { pid })
+            Err(PauseError::Gone { pid: target.process.pid })
         } else {
-            Ok(Ok(Self { target, threads, _seized: known, started, _urgent: urgent }))
+            Ok(Ok(Self { target, threads, seized, started, _urgent: urgent }))
         }
     }
 
@@ -147,5 +145,7 @@ fn let_go(t: &Thread) {
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
         self.release();
+        // They are nobody's any more.
+        self.seized.threads.clear();
     }
 }

@@ -6,7 +6,7 @@ use super::glance::{Glance, stuck};
 use crate::borrow::{self, let_go};
 use crate::identify::Target;
 use crate::sys::fault::step;
-use crate::sys::proc::{Doing, ThreadCount};
+use crate::sys::proc::{Doing, ThreadCount, field};
 use crate::sys::ptrace::{self, Event, Seizer, Tid};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -18,6 +18,9 @@ const STANDSTILL: Duration = Duration::from_millis(250);
 /// How long the first of those that are on their way is waited for before the others are looked at. It is often the last to stop:
 /// of threads that are woken together, the kernel runs the last one first.
 const LOOK: Duration = Duration::from_micros(500);
+/// How long a thread that runs is polled for before: it has a processor and stops at once, mostly, while going to sleep and being
+/// woken for it takes longer.
+const SOON: Duration = Duration::from_micros(20);
 /// So many sleeping threads are on their way to a stop at a time: more would crowd out those that run.
 const WINDOW: usize = 64;
 /// Rounds over the thread list until no new thread turns up.
@@ -78,6 +81,8 @@ impl<'a> Seized<'a> {
         let mut pending = Vec::with_capacity(WINDOW);
         let mut judged = stopped.len();
         let mut moved = Instant::now();
+        // One that sleeps needs a processor first, perhaps this one.
+        let mut poll = if asleep { Duration::ZERO } else { SOON };
         loop {
             for tid in waiting.by_ref().take(WINDOW.saturating_sub(pending.len())) {
                 // A thread that has ended is found out by the wait.
@@ -92,7 +97,7 @@ impl<'a> Seized<'a> {
             }
             judged = stopped.len();
             let Some(first) = pending.first().copied() else { return Ok(Ok(())) };
-            ptrace::wait_for(first, LOOK).map_err(call("waiting", first))?;
+            ptrace::wait_for(first, std::mem::take(&mut poll), LOOK).map_err(call("waiting", first))?;
             let news = self.collect(&mut pending, asleep, stopped)?;
             let now = Instant::now();
             if news {
@@ -204,8 +209,8 @@ impl<'a> Seized<'a> {
     }
 
     fn is_ours(&self, tid: Tid) -> bool {
-        let text = self.target.process.text(&format!("task/{tid}/status")).unwrap_or_default();
-        let tracer = self.target.process.status(&text, "TracerPid").and_then(|v| v.parse::<u32>().ok());
+        let status = self.target.process.bytes(&format!("task/{tid}/status")).unwrap_or_default();
+        let tracer = field(&status, "TracerPid").and_then(|v| v.parse::<u32>().ok());
         tracer == Some(std::process::id())
     }
 

@@ -61,8 +61,10 @@ fn parked_in(
                 continue;
             }
         }
-        let words = buf.get(..to_usize(len))?.as_chunks().0.iter().map(|word| RunAddr(u64::from_le_bytes(*word)));
-        let hit = words.enumerate().find_map(|(index, word)| Some((index, word, code.returned_into(word)?)));
+        let words = buf.get(..to_usize(len))?.as_chunks().0;
+        let telling = if code.may_be_told_by(words) { words } else { &[] };
+        let addresses = telling.iter().map(|word| RunAddr(u64::from_le_bytes(*word)));
+        let hit = addresses.enumerate().find_map(|(index, word)| Some((index, word, code.returned_into(word)?)));
         if let Some((index, to, range)) = hit {
             let place = RunAddr(at.0.saturating_add(to_u64(index).saturating_mul(8)));
             return Some(Busy::Parked { function: range.name.clone(), to, place });

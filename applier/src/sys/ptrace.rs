@@ -298,11 +298,19 @@ fn wait_id(tid: Tid, options: libc::c_int) -> io::Result<Option<(i32, i32)>> {
     Ok((pid != 0).then_some((info.si_code, status)))
 }
 
-/// Sleeps until this thread has something to report, at most about `limit`. What others report does not wake lp-apply, which
-/// would take the processor from those that are still on their way.
-pub fn wait_for(tid: Tid, limit: Duration) -> io::Result<()> {
+/// Waits until this thread has something to report, at most about `limit`. After some polling it sleeps: what others report does
+/// not wake lp-apply, which would take the processor from those that are still on their way.
+pub fn wait_for(tid: Tid, polling: Duration, limit: Duration) -> io::Result<()> {
+    let look = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT | libc::__WALL;
+    let begun = Instant::now();
+    while !polling.is_zero() && begun.elapsed() < polling {
+        if wait_id(tid, look | libc::WNOHANG)?.is_some() {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
     let _alarm = Alarm::every(limit)?;
-    match wait_id(tid, libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT | libc::__WALL) {
+    match wait_id(tid, look) {
         Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
         _ => Ok(()),
     }

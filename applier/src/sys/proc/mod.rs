@@ -62,8 +62,7 @@ impl Process {
         if is_process {
             return Ok(process);
         }
-        let status = process.text("status")?;
-        match process.status(&status, "Tgid").and_then(|tgid| tgid.parse().ok()) {
+        match field(&process.bytes("status")?, "Tgid").and_then(|tgid| tgid.parse().ok()) {
             Some(tgid) if tgid != pid => open(tgid).map(|(process, _)| process),
             _ => Ok(process),
         }
@@ -141,11 +140,6 @@ impl Process {
         self.identity.metadata().map(|file| (file.dev(), file.ino()))
     }
 
-    /// The value of one line (`Name: value`) of `status`.
-    pub fn status(&self, text: &str, key: &str) -> Option<String> {
-        field(text, key)
-    }
-
     /// Opens the list of its pages.
     pub fn page_map(&self) -> io::Result<PageMap> {
         self.ask("pagemap", |name| self.open_file(name).map(PageMap::of), |_| false)
@@ -175,8 +169,9 @@ fn pidfd(pid: i32) -> Option<File> {
     (told && i64::try_from(fs.f_type).is_ok_and(|t| t == PID_FS_MAGIC)).then_some(file)
 }
 
-/// The value of a field of a `status`.
-pub fn field(status: &str, key: &str) -> Option<String> {
-    let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
-    Some(line.trim().to_owned())
+/// The value of one line (`Name: value`) of a `status`: looked for from the end, as a thread may stand still for one that comes late.
+pub fn field(status: &[u8], key: &str) -> Option<String> {
+    let value = |line: &[u8]| line.strip_prefix(key.as_bytes())?.strip_prefix(b":").map(<[u8]>::to_owned);
+    let value = status.rsplit(|byte| *byte == b'\n').find_map(value)?;
+    Some(String::from_utf8_lossy(value.trim_ascii()).into_owned())
 }

@@ -3,7 +3,7 @@
 use super::{Process, field};
 use crate::sys::ptrace::Tid;
 use lpb::RunAddr;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::OnceLock;
@@ -117,7 +117,7 @@ fn meaning_in(release: &str) -> u64 {
 /// The threads of a process whose first one has ended: that one has no memory any more.
 pub(super) fn heirs(pid: i32) -> impl Iterator<Item = Tid> {
     let file = |name: &str| format!("/proc/{pid}/{name}");
-    let count = File::open(file("task")).ok().and_then(|task| ThreadCount(task).now());
+    let count = fs::metadata(file("task")).ok().and_then(|folder| threads_in(&folder));
     let is_zombie = || fs::read_to_string(file("stat")).is_ok_and(|stat| state(&stat) == Some('Z'));
     // Most processes have one thread, and need not be asked for more.
     let tasks = (count > Some(1) && is_zombie()).then(|| fs::read_dir(file("task")).ok()).flatten();
@@ -179,11 +179,16 @@ pub struct ThreadCount(File);
 
 impl ThreadCount {
     /// As [`Process::thread_count`], with a single system call: the threads may stand still meanwhile.
-    ///
-    /// Source: `proc_task_getattr` of fs/proc/base.c: each thread is a link to the folder, beside the two that every folder has.
     pub fn now(&self) -> Option<usize> {
-        usize::try_from(self.0.metadata().ok()?.nlink()).ok()?.checked_sub(2)
+        threads_in(&self.0.metadata().ok()?)
     }
+}
+
+/// How many threads a `/proc/PID/task` lists.
+///
+/// Source: `proc_task_getattr` of fs/proc/base.c: each is a link to the folder, beside the two that every folder has.
+fn threads_in(folder: &Metadata) -> Option<usize> {
+    usize::try_from(folder.nlink()).ok()?.checked_sub(2)
 }
 
 /// An open `/proc/PID/task/TID/status`.
@@ -195,7 +200,7 @@ impl StatusFile {
     pub fn field(&self, key: &str) -> io::Result<Option<String>> {
         let mut bytes = [0; 4096];
         let len = self.0.read_at(&mut bytes, 0)?;
-        Ok(field(&String::from_utf8_lossy(bytes.get(..len).unwrap_or_default()), key))
+        Ok(field(bytes.get(..len).unwrap_or_default(), key))
     }
 }
 

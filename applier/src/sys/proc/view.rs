@@ -82,5 +82,5 @@ fn tells_of_memory(name: &str) -> bool {
 
 /// Whether this `status` is of a thread that has no memory.
 pub(super) fn is_without_memory(status: &[u8]) -> bool {
-    field(&String::from_utf8_lossy(status), "VmSize").is_none()
+    field(status, "VmSize").is_none()
 }
