@@ -49,12 +49,39 @@ pub fn wait_child(limit: Duration) {
     unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit) };
 }
 
-/// Brings all of lp-apply into memory and keeps it there: a page of it that had to be fetched, perhaps from a disk, would be
-/// waited for by threads that stand still. What is asked for later is not kept: that could fail. A refusal (RLIMIT_MEMLOCK)
-/// changes nothing.
+/// Brings lp-apply's program into memory and keeps there what it has: a page that had to be fetched, perhaps from a disk, would be
+/// waited for by threads that stand still. What is asked for later is not kept: that could fail. A refusal (RLIMIT_MEMLOCK) changes
+/// nothing.
 pub fn stay_in_memory() {
+    // SAFETY: dl_iterate_phdr(3) calls the function before it returns, which touches no other data.
+    unsafe { libc::dl_iterate_phdr(Some(touch_segments), ptr::null_mut()) };
     // SAFETY: mlockall(2) changes no memory, only whether pages of ours may be absent.
-    unsafe { libc::mlockall(libc::MCL_CURRENT) };
+    if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) } != 0 {
+        // Before Linux 4.4.
+        // SAFETY: as above.
+        unsafe { libc::mlockall(libc::MCL_CURRENT) };
+    }
+}
+
+/// Reads the segments of the first object, which is the program: not only a byte of each page, as code that is not in the
+/// processor's caches takes its time in a stop, too.
+extern "C" fn touch_segments(object: *mut libc::dl_phdr_info, _: libc::size_t, _: *mut libc::c_void) -> libc::c_int {
+    const CACHE_LINE: u64 = 64;
+    // SAFETY: dl_iterate_phdr(3) passes a `struct dl_phdr_info` that lives until this function returns.
+    let object = unsafe { &*object };
+    // SAFETY: so many program headers stand there, as long as the object is loaded.
+    let headers = unsafe { std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()) };
+    for h in headers.iter().filter(|h| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_R != 0) {
+        let start = object.dlpi_addr.wrapping_add(h.p_vaddr);
+        let mut off = 0;
+        while off < h.p_filesz {
+            let at = ptr::with_exposed_provenance::<u8>(lpb::addr::to_usize(start.wrapping_add(off)));
+            // SAFETY: the segment is mapped there, readable, for at least `p_filesz` bytes, and no other thread writes to it.
+            unsafe { at.read_volatile() };
+            off = off.saturating_add(CACHE_LINE);
+        }
+    }
+    1
 }
 
 /// While it lives, lp-apply runs before ordinary threads, if the system allows it.
