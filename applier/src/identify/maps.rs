@@ -20,8 +20,8 @@ pub struct Mapping {
     pub private: bool,
     /// Offset in the file.
     pub offset: FileOff,
-    /// `major:minor` as printed; equal text means equal device within one listing.
-    pub dev: String,
+    /// Major and minor number.
+    pub dev: (u64, u64),
     /// 0: no file.
     pub inode: u64,
     /// Path, `[heap]`, ..., or empty.
@@ -95,30 +95,31 @@ impl Maps {
 }
 
 fn line(text: &str) -> Option<Mapping> {
-    let mut rest = text;
-    let mut word = || {
-        let (head, tail) = rest.split_once(' ').unwrap_or((rest, ""));
-        rest = tail;
-        head
+    let mut rest = text.as_bytes();
+    let start = RunAddr(number::<16>(&mut rest, b'-')?);
+    let end = RunAddr(number::<16>(&mut rest, b' ')?);
+    let (rights, behind) = rest.split_first_chunk()?;
+    rest = behind.strip_prefix(b" ")?;
+    let offset = FileOff(number::<16>(&mut rest, b' ')?);
+    let dev = (number::<16>(&mut rest, b':')?, number::<16>(&mut rest, b' ')?);
+    let inode = number::<10>(&mut rest, b' ')?;
+    let [r, w, x, shared] = *rights;
+    let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+    let path = text.get(text.len().checked_sub(rest.len())?..)?.trim_start().to_owned();
+    let prot = bit(r == b'r', 1) | bit(w == b'w', 2) | bit(x == b'x', 4);
+    (start < end).then_some(Mapping { start, end, prot, private: shared == b'p', offset, dev, inode, path })
+}
+
+/// Takes a number from the front, and what ends it: `last`, or the end of the line.
+fn number<const BASE: u32>(rest: &mut &[u8], last: u8) -> Option<u64> {
+    let len = rest.iter().position(|byte| *byte == last).unwrap_or(rest.len());
+    let (digits, behind) = rest.split_at_checked(len)?;
+    *rest = behind.get(1..).unwrap_or_default();
+    let add = |value: u64, byte: &u8| {
+        let digit = char::from(*byte).to_digit(BASE)?;
+        value.checked_mul(BASE.into())?.checked_add(digit.into())
     };
-    let hex = |s: &str| u64::from_str_radix(s, 16).ok();
-    let (start, end) = word().split_once('-')?;
-    let perms = word();
-    let offset = hex(word())?;
-    let dev = word().to_owned();
-    let inode = word().parse().ok()?;
-    let flag = |i: usize, c: u8, bit: u32| if perms.as_bytes().get(i) == Some(&c) { bit } else { 0 };
-    Some(Mapping {
-        start: RunAddr(hex(start)?),
-        end: RunAddr(hex(end)?),
-        prot: flag(0, b'r', 1) | flag(1, b'w', 2) | flag(2, b'x', 4),
-        private: flag(3, b'p', 1) == 1,
-        offset: FileOff(offset),
-        dev,
-        inode,
-        path: rest.trim_start().to_owned(),
-    })
-    .filter(|m| m.start < m.end)
+    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
 }
 
 #[cfg(test)]
@@ -139,8 +140,10 @@ nonsense
         assert_eq!(maps.iter().count(), 4);
         let text = maps.at(RunAddr(0x402fff)).unwrap();
         assert_eq!((text.prot, text.offset, text.inode, text.file_name()), (5, FileOff(0x1000), 17, "a b"));
+        assert_eq!(text.dev, (0xfe, 1));
         assert_eq!(maps.at(RunAddr(0x403000)), None);
-        assert!(!maps.at(RunAddr(0x7f00_0000_0000)).unwrap().private);
+        let device = maps.at(RunAddr(0x7f00_0000_0000)).unwrap();
+        assert_eq!((device.private, device.prot, device.dev, device.inode), (false, 3, (0, 5), 9));
     }
 
     #[test]

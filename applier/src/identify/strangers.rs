@@ -28,8 +28,8 @@ impl Stranger {
 }
 
 /// On btrfs, device and inode are equal for files of different subvolumes: only with the path do they tell files apart.
-fn file(m: &Mapping) -> Option<(&str, u64, &str)> {
-    (m.inode != 0).then_some((m.dev.as_str(), m.inode, m.path.as_str()))
+fn file(m: &Mapping) -> Option<((u64, u64), u64, &str)> {
+    (m.inode != 0).then_some((m.dev, m.inode, m.path.as_str()))
 }
 
 /// The unexpected files, each once, in order of address. `allowed`: file names that the user accepts.

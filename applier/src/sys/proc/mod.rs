@@ -104,7 +104,8 @@ impl Process {
 
     /// The bytes of one of its files, lossily as text: a path in it may be anything.
     pub fn text(&self, name: &str) -> io::Result<String> {
-        self.bytes(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        let lossy = |e: std::string::FromUtf8Error| String::from_utf8_lossy(e.as_bytes()).into_owned();
+        self.bytes(name).map(|bytes| String::from_utf8(bytes).unwrap_or_else(lossy))
     }
 
     /// As [`Process::text`], of a file that has one line: the kernel gives it in one piece.
