@@ -74,25 +74,20 @@ pub fn run(args: Vec<OsString>) -> Output {
 }
 
 fn command(args: &Args) -> Output {
-    let name = match &args.command {
+    let (word, name) = match &args.command {
         Command::Help => return printed(cli::HELP.to_owned()),
         Command::Version => return printed(format!("lp-apply {}\n", env!("CARGO_PKG_VERSION"))),
-        Command::List => {
-            let reports = args.pids.iter().map(|pid| revert::list(*pid)).collect();
-            return finished(args, "list", None, reports);
-        }
-        Command::Apply(name) | Command::Revert(name) => name,
+        Command::List => ("list", None),
+        Command::Apply(name) => ("apply", Some(name)),
+        Command::Revert(name) => ("revert", Some(name)),
     };
-    if let Err(e) = sys::sched::listen_for_children() {
-        return failure(
-            "apply",
-            Exit::Failed,
-            &format!("lp-apply's own signals cannot be set up: {e}"),
-            "run lp-apply where sigaction(2) and sigprocmask(2) are allowed",
-            args.settings.json,
-        );
+    if let Err((message, hint)) = prepare(name.is_some()) {
+        return failure(word, Exit::Failed, &message, hint, args.settings.json);
     }
-    sys::sched::stay_in_memory();
+    let Some(name) = name else {
+        let reports = args.pids.iter().map(|pid| revert::list(*pid)).collect();
+        return finished(args, word, None, reports);
+    };
     if let Command::Revert(word) = &args.command
         && !is_bundle(word)
     {
@@ -122,6 +117,22 @@ fn command(args: &Args) -> Output {
             failure(command, Exit::Bundle, &message, &hint, args.settings.json)
         }
     }
+}
+
+/// What a command needs, `stops`: one that stops threads; else what is missing, and a hint.
+fn prepare(stops: bool) -> Result<(), (String, &'static str)> {
+    sys::sched::have_files().map_err(|e| {
+        let hint = "run lp-apply with a higher limit of open files (`ulimit -n`)";
+        (format!("lp-apply may not open as many files as it needs: {e}"), hint)
+    })?;
+    if stops {
+        sys::sched::listen_for_children().map_err(|e| {
+            let hint = "run lp-apply where sigaction(2) and sigprocmask(2) are allowed";
+            (format!("lp-apply's own signals cannot be set up: {e}"), hint)
+        })?;
+        sys::sched::stay_in_memory();
+    }
+    Ok(())
 }
 
 /// A patch to revert may be named by its bundle's file; what has a slash is a path, be there a file or not.

@@ -77,6 +77,31 @@ fn e3_no_room_for_signals() {
     obstacle.target.finish();
 }
 
+/// RLIMIT_NOFILE: a process whose files cannot be opened would look as if there was none. Whoever may open enough gets through.
+#[test]
+fn e3_too_few_files() {
+    if !needs("util-linux") {
+        return;
+    }
+    let mut obstacle = target(&[], "none");
+    let before = obstacle.target.snapshot();
+    for files in 4..20 {
+        let words = ["prlimit", &format!("--nofile={files}:{files}")];
+        let verdict = apply(&words, &obstacle, &[]);
+        if verdict.run.status.success() {
+            verdict.expect(Outcome::Applied);
+            assert!(files > 8, "with {files} files open?");
+            assert_eq!(obstacle.target.ask("x"), "2");
+            return obstacle.target.finish();
+        }
+        verdict.run.expect(7);
+        let hint = verdict.run.json()["error"]["hint"].to_string();
+        assert!(hint.contains("ulimit -n"), "{files}: {}", verdict.run);
+        before.assert_same(&obstacle.target.snapshot());
+    }
+    panic!("20 files are too few");
+}
+
 /// Another user's process. Without root there is one that certainly exists: init, which is not opened.
 #[test]
 fn e3_other_user() {

@@ -1,8 +1,18 @@
 //! lp-apply's own standing with the kernel: how it is woken, how it is scheduled, how it dies in tests.
 
 use super::alarm;
+use std::fs::File;
 use std::time::Duration;
 use std::{io, mem, ptr};
+
+/// Fails if lp-apply may not have so many files open as it does at a time: a file of a process that could not be opened for that
+/// reason would look as if it was not there.
+pub fn have_files() -> io::Result<()> {
+    const FILES: usize = 12;
+    let file = File::open("/")?;
+    let files: io::Result<Vec<File>> = (1..FILES).map(|_| file.try_clone()).collect();
+    files.map(drop)
+}
 
 /// Makes stops of traced threads wake [`wait_child`]: SIGCHLD is blocked and not ignored. SIGTSTP is blocked as well. The
 /// signal of [`alarm::Alarm`] only interrupts.
