@@ -158,7 +158,8 @@ impl<'a> Borrowed<'a> {
         target.still_there()?;
         let mut aids = Aids::new(target, tid).map_err(call("opening the status"))?;
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
-        // While it is on its way. It makes no other call before it stops, and if it stops in none, that is its mode then.
+        // While it is on its way: the kernel stops it before it returns to the program, and so before it makes another call. If it
+        // stops in none, this is its mode then.
         let mode = aids.seccomp_mode();
         let Some(stop) = wait_for_stop(tid)? else { return Err(no_thread(format!("thread {tid} ended"))) };
         let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
