@@ -2,7 +2,7 @@
 
 use crate::borrow::Borrowed;
 use crate::cli::Settings;
-use crate::commit::{self, CommitError, Cost, Quietness};
+use crate::commit::{self, CommitError, Cost, Quietness, Search};
 use crate::identify::records::{self, Patched};
 use crate::identify::{self, Snapshot, Target};
 use crate::leftovers::COURTESY;
@@ -142,7 +142,7 @@ impl Job<'_> {
         let Plan { life, code, .. } = plan;
         // The thread that has made the mappings may still be on its way home.
         code.push(snapshot.stub.code());
-        let (scan_memory, patience) = (settings.scan_memory.then_some(&[][..]), target.patience);
+        let (scan_memory, patience) = (settings.scan_memory.then(Search::default), target.patience);
         let when = Quietness { code, scan_memory, patience, seen: Some(seen) };
         if commit::announce(target, life).is_err() {
             // As in staging: the interface of debuggers may write where the memory file may not.

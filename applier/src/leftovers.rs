@@ -19,7 +19,7 @@
 //! The lock on the process is held, so no record here belongs to a lp-apply that is alive.
 
 use crate::borrow::{self, Borrowed};
-use crate::commit::{self, CommitError, Cost, Judge, Obstacle, Quiet, Quietness};
+use crate::commit::{self, CommitError, Cost, Judge, Obstacle, Quiet, Quietness, Search};
 use crate::identify::maps::Maps;
 use crate::identify::records::{self, Patched, Record, Truth};
 use crate::identify::stub::StubPlace;
@@ -163,12 +163,16 @@ pub fn undo(
     scan_memory: bool,
     patience: Patience,
 ) -> Result<(Undone, Cost), Trouble> {
-    let own = life.mappings.clone();
+    let (own, also) = (life.clone(), image(life, |_| true));
     let mut code = own_code(life);
     code.extend(tail_called(life));
-    let when = Quietness { scan_memory: scan_memory.then_some(&own), ..Quietness::of(&code, patience) };
+    let search = Search { of: Some(&own), also: &also };
+    let when = Quietness { scan_memory: scan_memory.then_some(search), ..Quietness::of(&code, patience) };
     let done = commit::when_quiet(target, when, |quiet| {
-        Ok((withdraw(target, life, scan_memory)?, held(quiet, life, scan_memory)?))
+        let left = withdraw(target, life, scan_memory)?;
+        // All memory has been searched already, before the patch was withdrawn.
+        let kept = if scan_memory { quiet.kept.clone() } else { held(quiet, life, false)? };
+        Ok((left, kept))
     });
     match done {
         Ok(((left, None), cost)) => Ok((unmap(target, place, life, left, rest_of(patience)), cost)),
@@ -216,7 +220,8 @@ fn held(quiet: &Quiet<'_>, life: &Life, scan_memory: bool) -> Result<Option<Obst
         false if life.sites.iter().any(|s| s.kind == SiteKind::Slot) => own_code(life),
         false => return Ok(None),
     };
-    quiet.parked(&wanted, &life.mappings)
+    let [parked, _] = quiet.parked(&wanted, Search { of: Some(life), also: &[] })?;
+    Ok(parked)
 }
 
 fn keep(target: &Target, (tid, busy): Obstacle, left: Vec<String>) -> Undone {

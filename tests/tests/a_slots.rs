@@ -120,6 +120,29 @@ fn a10_pointers_in_data_stay() {
     target.finish();
 }
 
+/// A revert that searches memory finds the slots that the patch itself has set, where they are writable: they are no reason to wait.
+#[test]
+fn a10_revert_that_searches_memory() {
+    let shop = Shop::new(Kind::Pie, &[LAZY]);
+    let bundle = shop.bundle("fix.lpb", &["--slot", "a_slots:shape=new_shape", "--slot", "a_slots:getenv=new_getenv"]);
+    let mut target = Target::start(&shop.exe);
+    let pid = target.pid().to_string();
+    let original = target.snapshot();
+    let revert = |wait| lp_apply(["revert", &bundle, "--pid", &pid, "--scan-memory", "--wait", wait]);
+    lp_apply([bundle.as_str(), "--pid", &pid]).expect(Outcome::Applied);
+    assert_eq!(target.ask("direct"), "1002");
+    let verdict = revert("100s");
+    let waited = verdict.expect(Outcome::Reverted)["waited_ms"].as_u64();
+    assert!(waited.is_some_and(|ms| ms < 50_000), "for what? {}", verdict.run);
+    original.assert_same(&target.snapshot());
+    // What the program keeps is one.
+    lp_apply([bundle.as_str(), "--pid", &pid]).expect(Outcome::Applied);
+    assert_eq!(target.ask("keep"), "1002");
+    revert("300ms").expect_saying(Outcome::Reverted, &["its memory stays", "--scan-memory"]);
+    assert_eq!([target.ask("direct"), target.ask("kept")], ["2", "1002"]);
+    target.finish();
+}
+
 /// The program has read the new address from a slot and keeps it: the patch's memory stays for that, after the revert too.
 #[test]
 fn a10_addresses_that_are_kept() {

@@ -16,7 +16,7 @@ mod stacks;
 
 pub use error::CommitError;
 pub use judge::{Judge, Obstacle};
-pub use quiet::{Cost, Quiet, Quietness, wait_until_stoppable, when_quiet};
+pub use quiet::{Cost, Quiet, Quietness, Search, wait_until_stoppable, when_quiet};
 
 use crate::identify::Target;
 use crate::record::set_state;

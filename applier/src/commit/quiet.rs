@@ -13,10 +13,11 @@ use crate::patience::Patience;
 use crate::pause::{self, First, Glance, PauseError, Paused, Thread};
 use crate::plan::CodeRange;
 use crate::progress;
-use crate::quiesce::{self, Busy, Piece, Scan};
+use crate::quiesce::{self, Busy, Own, Piece, Scan};
 use crate::sys::ptrace;
 use lpb::RunAddr;
-use lpb::life::Mapping;
+use lpb::addr::to_u64;
+use lpb::life::{Life, SiteKind};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -28,12 +29,21 @@ const NAP: Duration = Duration::from_millis(50);
 pub struct Quietness<'a> {
     /// Code that no thread may be in.
     pub code: &'a [CodeRange],
-    /// Whether memory outside the stacks counts too, but for these mappings.
-    pub scan_memory: Option<&'a [Mapping]>,
+    /// Whether memory outside the stacks counts too.
+    pub scan_memory: Option<Search<'a>>,
     /// How long to wait.
     pub patience: Patience,
     /// What was seen of the threads just before, if anything.
     pub seen: Option<Glance>,
+}
+
+/// A search of all writable memory but the stacks of the threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Search<'a> {
+    /// The patch whose own memory, and whose words in the memory of others, do not count.
+    pub of: Option<&'a Life>,
+    /// Of what addresses are noted that are no reason to wait: see [`Quiet::kept`].
+    pub also: &'a [CodeRange],
 }
 
 impl<'a> Quietness<'a> {
@@ -66,6 +76,8 @@ pub struct Quiet<'a> {
     target: &'a Target,
     paused: Paused<'a>,
     maps: Maps,
+    /// The first address that a [`Search`] has noted.
+    pub kept: Option<Obstacle>,
     /// What the threads were doing, and their stacks: forgotten only when all go on, since that takes time.
     _seen: (Glance, Judge<'a>),
 }
@@ -149,7 +161,7 @@ impl<'a> Quiet<'a> {
     fn begin(
         target: &'a Target,
         code: &[CodeRange],
-        scan_memory: Option<&[Mapping]>,
+        scan_memory: Option<Search<'_>>,
         first: First,
         seen: Option<Glance>,
     ) -> Result<Result<(Self, Option<Duration>), Vain>, CommitError> {
@@ -176,12 +188,14 @@ impl<'a> Quiet<'a> {
             Err(Unquiet::Busy(obstacle)) => return Ok(Err(Vain { obstacle, woken })),
             Err(Unquiet::Failed(e)) => return Err(e),
         };
-        let quiet = Self { target, paused, maps, _seen: (glance, judge) };
+        let mut quiet = Self { target, paused, maps, kept: None, _seen: (glance, judge) };
         // One may have been made until the last thread stood still.
         target.is_still_alone(quiet.paused.threads.first().map(|t| t.tid))?;
-        let Some(own) = scan_memory.filter(|_| !code.is_empty()) else { return Ok(Ok((quiet, None))) };
+        let Some(search) = scan_memory.filter(|_| !code.is_empty()) else { return Ok(Ok((quiet, None))) };
         let begun = Instant::now();
-        Ok(match quiet.parked(code, own)? {
+        let [parked, kept] = quiet.parked(code, search)?;
+        quiet.kept = kept;
+        Ok(match parked {
             Some(obstacle) => Err(Vain { obstacle, woken }),
             None => Ok((quiet, Some(begun.elapsed()))),
         })
@@ -207,8 +221,8 @@ impl<'a> Quiet<'a> {
         }))
     }
 
-    /// The first word of writable memory, but for that in `own`, that is an address in `code`; told of the first thread.
-    pub fn parked(&self, code: &[CodeRange], own: &[Mapping]) -> Result<Option<Obstacle>, CommitError> {
+    /// The first word of writable memory that is an address in `code`, or else one in `search.also`; told of the first thread.
+    pub fn parked(&self, code: &[CodeRange], search: Search<'_>) -> Result<[Option<Obstacle>; 2], CommitError> {
         let maps = self.target.maps()?;
         let read = |at: RunAddr, buf: &mut [u8]| self.target.memory.read(at, buf).is_ok();
         // Below the stack pointer of a coroutine there may be the stack of another one. The stack of a thread ends at its data; those
@@ -227,8 +241,11 @@ impl<'a> Quiet<'a> {
             Some(pages) if m.private => pages.first_run(part),
             _ => (part.start < part.end).then_some(part),
         };
-        let parked = quiesce::parked(code, &maps, &read, &live, own, touched);
-        Ok(self.paused.threads.first().map(|t| t.tid).zip(parked))
+        let mappings = search.of.map_or(&[][..], |life| &life.mappings);
+        let word = |at: RunAddr| search.of.is_some_and(|life| goes_with(self.target, life, at));
+        let own = Own { mappings, word: &word };
+        let found = quiesce::parked([code, search.also], &maps, &read, &live, &own, touched);
+        Ok(found.map(|busy| self.paused.threads.first().map(|t| t.tid).zip(busy)))
     }
 
     /// Lets threads that an earlier, dead lp-apply has sent into the stub leave out the calls that they have not made yet: they
@@ -242,4 +259,13 @@ impl<'a> Quiet<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether this is in a slot or variable that the patch has set, and will set back when it is taken out of force.
+fn goes_with(target: &Target, life: &Life, at: RunAddr) -> bool {
+    let mut set = life.sites.iter().filter(|s| s.kind != SiteKind::Jump);
+    set.any(|s| {
+        let holds = at.since(s.at).is_some_and(|off| off < to_u64(s.new.len()));
+        holds && target.read(s.at, s.new.len()).is_some_and(|now| now == s.new)
+    })
 }

@@ -17,7 +17,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use parked::parked;
+pub use parked::{Own, parked};
 pub use scan::{Extent, MAX_STACKED, Piece, Scan, first_piece};
 
 use lpb::RunAddr;
