@@ -2,12 +2,14 @@
 //! tracer, by its process.
 
 use lp_tests::obstacle::Obstacle;
+use lp_tests::scenario::Scenario;
 use lp_tests::tools::{Running, lp_apply_command};
-use lp_tests::{Outcome, Verdict, lp_apply, needs, skip, wait_for};
+use lp_tests::{Outcome, Target, Verdict, lp_apply, needs, skip, turns, wait_for};
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 /// Somebody who is not root.
 const NOBODY: [&str; 5] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
@@ -75,6 +77,57 @@ fn e3_no_room_for_signals() {
     apply(&words, &obstacle, &[]).expect(Outcome::Applied);
     assert_eq!(obstacle.target.ask("x"), "2");
     obstacle.target.finish();
+}
+
+/// E1: a process that is in so many groups that what the kernel says of its filters stands far behind them.
+#[test]
+fn e1_seccomp_in_many_groups() {
+    if !needs("util-linux") || !(is_root() || skip("many groups: they need root")) {
+        return;
+    }
+    let groups: Vec<String> = (1_000_000_000..1_000_001_000).map(|group| group.to_string()).collect();
+    let mut obstacle = target(&["setpriv", "--groups", &groups.join(",")], "seccomp-kill");
+    let before = obstacle.target.snapshot();
+    let verdict = apply(&[], &obstacle, &["--wait", "500ms"]);
+    println!("{}", verdict.run);
+    verdict.expect_saying(Outcome::Refused, &["seccomp filter"]);
+    assert_eq!(obstacle.target.ask("x"), "1");
+    before.assert_same(&obstacle.target.snapshot());
+}
+
+/// E1: another thread gives all threads a filter, wherever lp-apply is: it is asked before the thread makes a call that it kills for.
+/// On one processor, so that this thread runs whenever lp-apply sleeps.
+#[test]
+fn e1_filter_from_another_thread() {
+    if !needs("util-linux") {
+        return;
+    }
+    let (built, bundle) = Scenario::of("e1_tsync.c").bundle();
+    let here = ["taskset", "-c", "0"];
+    let start = || {
+        let target = Target::start_command(&mut by(&here, &built.exe));
+        let (pid, tool) = (target.pid().to_string(), lp_apply_command());
+        let mut command = by(&here, Path::new(tool.get_program()));
+        (target, Running::start(command.args([bundle.to_str().unwrap(), "--pid", &pid, "--json"])))
+    };
+    let begun = Instant::now();
+    let (_unfiltered, applying) = start();
+    applying.verdict().expect(Outcome::Applied);
+    let (took, turns) = (begun.elapsed(), turns(80, 3000));
+    let mut refused = 0;
+    for turn in 0..turns {
+        let (mut target, applying) = start();
+        let after = took * u32::try_from(turn).unwrap() / u32::try_from(turns).unwrap();
+        target.send_line(&(1 + after.as_micros()).to_string());
+        let verdict = applying.verdict();
+        if !verdict.is(Outcome::Applied) {
+            verdict.expect_saying(Outcome::Refused, &["seccomp filter"]);
+            refused += 1;
+        }
+        // Unless it was killed, it answers.
+        assert!(["1", "2"].contains(&target.ask("0").as_str()), "{}", verdict.run);
+    }
+    println!("{refused} refused");
 }
 
 /// RLIMIT_NOFILE: a process whose files cannot be opened would look as if there was none. Whoever may open enough gets through.

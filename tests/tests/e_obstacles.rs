@@ -279,6 +279,30 @@ fn e5_killed_in_a_stop() {
     println!("{hits} of them in a stop");
 }
 
+/// E5: a thread that is not the first one calls exec, wherever lp-apply is: the new program does not wait for the end of lp-apply,
+/// which is at work on another process.
+#[test]
+fn e5_exec_of_another_thread() {
+    let (built, bundle) = Scenario::of("e5_exec.c").bundle();
+    let holding = Target::start_command(Command::new(&built.exe).arg("hold"));
+    for turn in 0..turns(80, 1000) {
+        let mut target = Target::start(&built.exe);
+        let [first, second] = [&target, &holding].map(|target| target.pid().to_string());
+        let args = [bundle.to_str().unwrap(), "--wait", "60s", "--pid", &first, "--pid", &second];
+        let mut applying = lp_apply_start(args);
+        std::thread::sleep(Duration::from_micros(500 + u64::try_from(turn).unwrap() * 150 % 3000)); // any instant will do
+        target.send_line("exec");
+        let command_line = format!("/proc/{first}/cmdline");
+        wait_for("the other program", || {
+            let words = std::fs::read(&command_line).unwrap();
+            words.windows(5).any(|word| word == b"again").then_some(())
+        });
+        assert_eq!(target.ask("x"), "another one");
+        assert!(applying.is_running(), "it went on only when lp-apply ended");
+        applying.kill();
+    }
+}
+
 /// E5: the target calls exec all the time, or is killed, wherever lp-apply is: nothing but that is made of it.
 #[test]
 fn e5_exec_and_kill_at_any_instant() {

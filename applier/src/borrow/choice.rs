@@ -18,8 +18,8 @@ use std::io;
 const STACK_ROOM: u64 = 256;
 const PROT_WRITE: u32 = 2;
 /// So many pieces of so many bytes above the stack pointer are searched for a signal frame: 64 KiB.
-const SIGNAL_PIECES: usize = 8;
-const SIGNAL_PIECE: usize = 8 << 10;
+const SIGNAL_PIECES: usize = 4;
+const SIGNAL_PIECE: usize = 16 << 10;
 
 /// Threads that can be borrowed, those first that notice least: asleep in a call that the kernel resumes, running, other. Of
 /// many threads only so many are looked at as are asked for.
@@ -68,22 +68,24 @@ pub(super) fn can_run_errands(target: &Target, maps: &Maps, live: &Regs, room: &
 /// What a thread is judged with once it stands still: it is there before.
 pub(super) struct Aids {
     status: StatusFile,
+    /// How many seccomp filters it was found to have.
+    filters: usize,
     /// Room for a piece of its stack.
     pub(super) room: Vec<u8>,
 }
 
 impl Aids {
     pub(super) fn new(target: &Target, tid: Tid) -> io::Result<Self> {
-        let status = target.process.open_status(tid)?;
+        let mut status = target.process.open_status(tid)?;
         // What has been read once is read again in less time.
         let _ = status.field("");
         // Zeroes would not be there before they are used.
-        Ok(Self { status, room: vec![u8::MAX; SIGNAL_PIECE] })
+        Ok(Self { status, filters: 0, room: vec![u8::MAX; SIGNAL_PIECE] })
     }
 
     /// "0": it has no filter, "1": it may do nothing but read and write, "2": it has filters. `None`: the kernel knows none of them.
-    pub(super) fn seccomp_mode(&self) -> Option<String> {
-        self.status.field("Seccomp").unwrap_or_default()
+    pub(super) fn seccomp_mode(&mut self) -> io::Result<Option<String>> {
+        self.status.field("Seccomp")
     }
 }
 
@@ -125,15 +127,22 @@ pub(super) fn sleeps_unguarded(target: &Target, maps: &Maps, tid: Tid) -> bool {
     }
 }
 
-/// Runs the thread's seccomp filters, if it has this mode, on the calls that it is to make, and on the one that brings it home.
+/// Runs the seccomp filters of a stopped thread on the calls that it is to make, and on the one that brings it home. `early`: the
+/// mode that it was in when it could make no other call any more, if that is known.
 pub(super) fn ask_seccomp(
     target: &Target,
     place: &StubPlace,
     tid: Tid,
-    mode: Option<&str>,
+    aids: &mut Aids,
+    early: Option<io::Result<Option<String>>>,
     calls: &[Call],
 ) -> Result<(), BorrowError> {
-    match mode {
+    aids.filters = 0;
+    // Another thread may have given it one since (SECCOMP_FILTER_FLAG_TSYNC), but not forbidden it everything.
+    if matches!(&early, Some(Ok(Some(mode))) if mode == "0") && filters::are_no_more(tid, 0) {
+        return Ok(());
+    }
+    match aids.seccomp_mode().map_err(|source| BorrowError::FilterUnread { tid, source })?.as_deref() {
         None | Some("0") => return Ok(()),
         // It has gone there since the preflight.
         Some("1") => {
@@ -149,5 +158,17 @@ pub(super) fn ask_seccomp(
             return Err(BorrowError::Seccomp { tid, nr: call.nr, answer: answer.word() });
         }
     }
+    aids.filters = filters.len();
     Ok(())
+}
+
+/// The same just before it makes the calls, if other threads have given it filters since.
+pub(super) fn ask_seccomp_again(
+    target: &Target,
+    place: &StubPlace,
+    tid: Tid,
+    aids: &mut Aids,
+    calls: &[Call],
+) -> Result<(), BorrowError> {
+    if filters::are_no_more(tid, aids.filters) { Ok(()) } else { ask_seccomp(target, place, tid, aids, None, calls) }
 }

@@ -30,6 +30,7 @@ impl Borrowed<'_> {
         let calls = calls.get(..stub::MAX_CALLS).unwrap_or(calls);
         self.write_below(calls)?;
         let original = self.hold(calls)?.original;
+        self.ask_again(calls)?;
         let notes_at = stub::notes_at(&original).unwrap_or(RunAddr(0));
         self.set_off(&stub::through_list(&original, self.place.at, calls))?;
         self.let_off()?;

@@ -46,7 +46,7 @@ fn release_after_exec() {
     let Ok(processes) = PROCESSES.lock() else { return };
     for tid in processes.iter().copied().map(Tid) {
         if matches!(ptrace::poll(tid), Ok(Some(Event::Exec))) {
-            let _ = detach(tid);
+            let _ = ptrace::detach_after_exec(tid);
         }
     }
 }
@@ -131,6 +131,7 @@ fn release(tid: Tid, newborns: &mut Vec<Tid>) -> bool {
             return false;
         }
         Ok(Some(Event::Clone(newborn))) => newborns.push(newborn),
+        Ok(Some(Event::Exec)) => return ptrace::detach_after_exec(tid).is_ok(),
         Ok(Some(Event::Stop | Event::GroupStop)) => {
             if let Some(regs) = ptrace::regs(tid).ok().and_then(|regs| mended(tid, &regs)) {
                 let _ = ptrace::set_regs(tid, &regs);

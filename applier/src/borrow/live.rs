@@ -33,6 +33,9 @@ impl Borrowed<'_> {
         self.write_stub()?;
         self.write_below(&[])?;
         let original = self.hold(std::slice::from_ref(call))?.original;
+        self.ask_again(std::slice::from_ref(call))?;
+        // The filters allow it. If another thread adds one from now on, that must not kill this one for what it does for us.
+        ptrace::suspend_seccomp(self.tid);
         self.set_off(&stub::armed(&original, self.place.at, call))?;
         let result = self.run_call()?;
         Ok(error_of(result).map_or(Ok(result), |errno| Err(io::Error::from_raw_os_error(errno))))

@@ -203,6 +203,12 @@ impl<'a> Borrowed<'a> {
         ptrace::set_signal_mask(self.tid, ALL_SIGNALS).map_err(self.failed("PTRACE_SETSIGMASK"))
     }
 
+    /// Asks its seccomp filters once more if there are more of them: it has stood still, but the other threads have not.
+    fn ask_again(&mut self, calls: &[Call]) -> Result<(), BorrowError> {
+        let aids = self.kept.1.as_mut();
+        aids.map_or(Ok(()), |aids| choice::ask_seccomp_again(self.target, self.place, self.tid, aids, calls))
+    }
+
     /// Lets it go where it has set off to. Nobody waits for it.
     fn let_off(&mut self) -> Result<(), BorrowError> {
         // Forgotten once it has gone: that takes time.
@@ -221,6 +227,7 @@ impl<'a> Borrowed<'a> {
     /// It may be on its way all the same if letting it go has failed.
     pub fn send(mut self, code: RunAddr) -> Result<(), BorrowError> {
         self.write_below(&[])?;
+        self.ask_again(&[])?;
         let Some(stopped) = &self.stopped else { return Ok(()) };
         self.set_off(&stub::sent(&stopped.original, code))?;
         self.let_off()

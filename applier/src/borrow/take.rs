@@ -13,7 +13,7 @@ use crate::patience::Patience;
 use crate::progress;
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::{self, Event, Seizer, Tid};
-use crate::sys::sched::Urgent;
+use crate::sys::sched::{self, Urgent};
 use lpb::RunAddr;
 use std::time::Instant;
 
@@ -148,8 +148,11 @@ impl<'a> Borrowed<'a> {
         let seizer = Seizer::new().map_err(call("setting an alarm for the seizing"))?;
         seize(&seizer, &target.process, tid, false).map_err(|source| BorrowError::Seize { tid, source })?;
         drop(seizer);
-        // Whoever took the processor while a thread that computes stands still would hold that up too.
-        let urgent = matches!(target.process.thread_doing(tid), Doing::Running).then(Urgent::raise);
+        // Whoever took the processor while a thread that computes stands still would hold that up too; a real-time thread would take
+        // it for as long as it likes.
+        let above = sched::priority(tid).max(target.priority.get());
+        let raises = above > 0 || target.process.thread_doing(tid) == Doing::Running;
+        let urgent = raises.then(|| Urgent::raise(above));
         let held = Held { pid: target.process.pid, tid };
         if !target.process.has_thread(tid) {
             return Err(no_thread(format!("thread {tid} ended")));
@@ -158,8 +161,7 @@ impl<'a> Borrowed<'a> {
         target.still_there()?;
         let mut aids = Aids::new(target, tid).map_err(call("opening the status"))?;
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
-        // While it is on its way: the kernel stops it before it returns to the program, and so before it makes another call. If it
-        // stops in none, this is its mode then.
+        // While it is on its way: the kernel stops it before it returns to the program, and so before it makes another call.
         let mode = aids.seccomp_mode();
         let Some(stop) = wait_for_stop(tid)? else { return Err(no_thread(format!("thread {tid} ended"))) };
         let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
@@ -177,8 +179,7 @@ impl<'a> Borrowed<'a> {
         if ptrace::dispatches_syscalls(tid) {
             return Err(BorrowError::Dispatch { tid });
         }
-        let mode = if in_call(&live) { aids.seccomp_mode() } else { mode };
-        ask_seccomp(target, place, tid, mode.as_deref(), calls)?;
+        ask_seccomp(target, place, tid, &mut aids, Some(mode).filter(|_| !in_call(&live)), calls)?;
         let mask = ptrace::signal_mask(tid).map_err(call("PTRACE_GETSIGMASK"))?;
         // One that SIGSTOP holds would set off on an errand only when somebody lets it go on.
         let errands = !in_call(&live) && stop == Event::Stop && can_run_errands(target, maps, &live, &mut aids.room);

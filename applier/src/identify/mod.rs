@@ -48,6 +48,8 @@ pub struct Target {
     pub patience: Patience,
     /// A thread that was sent into the stub and did not come back in time. It may make its call at any moment.
     pub astray: Cell<Option<Tid>>,
+    /// The highest real-time priority of its threads when they were looked at; 0: none has one.
+    pub priority: Cell<libc::c_int>,
     /// The threads that were sent into the stub by this run.
     pub sent: RefCell<Vec<Tid>>,
     /// Who has been made since it was found that no other process shares its memory.
@@ -164,6 +166,7 @@ impl Target {
                 memory,
                 patience,
                 astray: Cell::default(),
+                priority: Cell::default(),
                 sent: RefCell::default(),
                 births: RefCell::default(),
             }),

@@ -6,6 +6,7 @@ use crate::borrow;
 use crate::identify::Target;
 use crate::sys::proc::Doing;
 use crate::sys::ptrace::Tid;
+use crate::sys::sched;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,7 @@ pub fn glance(target: &Target) -> Result<Glance, PauseError> {
             Some(Some(_)) | None => _ = threads.insert(tid, doing),
         }
     }
+    target.priority.set(threads.keys().map(|tid| sched::priority(*tid)).max().unwrap_or_default());
     Ok(Glance { threads, took: begun.elapsed(), over: Instant::now() })
 }
 

@@ -87,7 +87,7 @@ impl<'a> Paused<'a> {
             First::Sleepers => seized.seize_all(glance)?,
             First::Runners => seized.seize_runners(glance)?,
         }
-        let urgent = Urgent::raise();
+        let urgent = Urgent::raise(target.priority.get());
         let started = Instant::now();
         let deadline = started.checked_add(PATIENCE).unwrap_or(started);
         let mut threads = Vec::with_capacity(glance.threads.len());

@@ -104,6 +104,7 @@ impl<'a> Seized<'a> {
                 moved = now;
             } else {
                 self.forget_ended(&mut pending);
+                self.reap();
             }
             if !pending.is_empty() && (now >= deadline || now.saturating_duration_since(moved) > STANDSTILL) {
                 return Err(stuck(self.target, first));
@@ -133,6 +134,16 @@ impl<'a> Seized<'a> {
         self.threads.retain(|tid, _| !ended.contains(tid));
         // It does when the last of them ends.
         borrow::await_end(ended);
+    }
+
+    /// Takes note of those that have ended after they had stopped: a thread that is on its way to a stop may be in exec, which waits for
+    /// that.
+    fn reap(&mut self) {
+        for tid in std::iter::from_fn(ptrace::any_dead).take(self.threads.len()) {
+            if matches!(ptrace::poll(tid), Ok(Some(Event::Exited))) {
+                self.threads.remove(&tid);
+            }
+        }
     }
 
     /// Makes those threads ours that ran at the glance.

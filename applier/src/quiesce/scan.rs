@@ -14,7 +14,7 @@ pub const MAX_STACKED: u64 = 256 << 20;
 /// Stacks that are followed through signal frames.
 const MAX_STACKS: usize = 8;
 /// Bytes read at a time: most live stacks have less.
-const CHUNK: usize = 8 << 10;
+const CHUNK: usize = 16 << 10;
 /// Words of each piece that are judged together with the next, and their bytes.
 const CARRIED_WORDS: usize = 3;
 const CARRIED: usize = 24;

@@ -28,6 +28,12 @@ pub fn of(tid: Tid) -> io::Result<Vec<Vec<Instruction>>> {
     Err(io::Error::other("it has more than 1024 filters"))
 }
 
+/// Whether it is certain that the thread has no more filters than these.
+pub fn are_no_more(tid: Tid, known: usize) -> bool {
+    let errno = ask(tid, known, None).err().and_then(|e| e.raw_os_error());
+    errno == Some(if known == 0 { libc::EINVAL } else { libc::ENOENT })
+}
+
 /// The length of one, which is written to `room`.
 fn ask(tid: Tid, index: usize, room: Option<&mut [Instruction; MAX_INSTRUCTIONS]>) -> io::Result<usize> {
     let room = room.map_or(ptr::null_mut(), |room| room.as_mut_ptr());

@@ -108,6 +108,7 @@ mod request {
     pub const SETREGS: c_long = 13;
     pub const DETACH: c_long = 17;
     pub const SYSCALL: c_long = 24;
+    pub const SETOPTIONS: c_long = 0x4200;
     pub const GETEVENTMSG: c_long = 0x4201;
     pub const INTERRUPT: c_long = 0x4207;
     pub const GETSIGMASK: c_long = 0x420a;
@@ -121,6 +122,7 @@ const REAPING: Duration = Duration::from_millis(5);
 const O_TRACESYSGOOD: usize = 1;
 const O_TRACECLONE: usize = 8;
 const O_TRACEEXEC: usize = 0x10;
+const O_SUSPEND_SECCOMP: usize = 1 << 21;
 const EVENT_CLONE: i32 = 3;
 const EVENT_EXEC: i32 = 4;
 const EVENT_STOP: i32 = 128;
@@ -165,6 +167,12 @@ impl Seizer {
     }
 }
 
+/// Has the seccomp filters of a stopped thread do nothing as long as it is ours; its newborns are not. If the kernel does not
+/// allow that (it needs CAP_SYS_ADMIN and CONFIG_CHECKPOINT_RESTORE), nothing changes.
+pub fn suspend_seccomp(tid: Tid) {
+    let _ = plain(request::SETOPTIONS, tid, O_TRACESYSGOOD | O_TRACEEXEC | O_SUSPEND_SECCOMP);
+}
+
 /// Asks a seized thread to stop; [`Event::Stop`] follows.
 pub fn interrupt(tid: Tid) -> io::Result<()> {
     plain(request::INTERRUPT, tid, 0)?;
@@ -187,6 +195,15 @@ pub fn cont_to_syscall(tid: Tid) -> io::Result<()> {
 pub fn detach(tid: Tid, signal: i32) -> io::Result<()> {
     plain(request::DETACH, tid, usize::try_from(signal).unwrap_or(0))?;
     fault::step("detach")
+}
+
+/// Lets a thread go that has called exec. It may not have been the first thread of its process, whose number it has now: the kernel
+/// takes requests for mistakes until somebody has been told of the exec. No signal goes with this stop.
+///
+/// Source: `looks_like_a_spurious_pid` of kernel/ptrace.c, since Linux 5.13.
+pub fn detach_after_exec(tid: Tid) -> io::Result<()> {
+    wait_id(tid, libc::WSTOPPED | libc::WNOHANG | libc::__WALL)?;
+    detach(tid, 0)
 }
 
 /// General registers of a stopped thread.
@@ -268,9 +285,18 @@ pub fn poll(tid: Tid) -> io::Result<Option<Event>> {
 
 /// Any thread or process of ours that has something to report.
 pub fn any() -> Option<Tid> {
+    any_of(libc::WSTOPPED | libc::WEXITED)
+}
+
+/// Any thread or process of ours that has ended.
+pub fn any_dead() -> Option<Tid> {
+    any_of(libc::WEXITED)
+}
+
+fn any_of(states: libc::c_int) -> Option<Tid> {
     // SAFETY: siginfo_t is made of integers and pointers, for which all zeroes is a valid value.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-    let look = libc::WSTOPPED | libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    let look = states | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
     // SAFETY: waitid(2) writes only `info`, which lives until it returns.
     let looked = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, look) };
     // SAFETY: waitid filled in the SIGCHLD fields of `info`, or left it all zeroes.

@@ -1,6 +1,7 @@
 //! lp-apply's own standing with the kernel: how it is woken, how it is scheduled, how it dies in tests.
 
 use super::alarm;
+use super::ptrace::Tid;
 use std::fs::File;
 use std::time::Duration;
 use std::{io, mem, ptr};
@@ -94,7 +95,7 @@ extern "C" fn touch_segments(object: *mut libc::dl_phdr_info, _: libc::size_t, _
     1
 }
 
-/// While it lives, lp-apply runs before ordinary threads, if the system allows it.
+/// While it lives, lp-apply runs before ordinary threads and before those of the target, if the system allows it.
 ///
 /// A thread that is resumed would otherwise preempt the tool before it has resumed the next one.
 pub struct Urgent {
@@ -102,19 +103,22 @@ pub struct Urgent {
 }
 
 impl Urgent {
-    /// Raises this thread to SCHED_FIFO 1. A refusal (no privilege) changes nothing.
-    pub fn raise() -> Self {
-        // SAFETY: sched_param is a struct of integers, for which all zeroes is a valid value.
-        let mut before: libc::sched_param = unsafe { mem::zeroed() };
+    /// Raises this thread above real-time threads of this priority (0: there are none). A refusal (no privilege) changes nothing;
+    /// nor does it change what comes first already, or what would have to wait for such a thread more than before: the kernel sets
+    /// some time apart for ordinary threads.
+    pub fn raise(above: libc::c_int) -> Self {
+        const HIGHEST: libc::c_int = 99;
         // SAFETY: sched_getscheduler(2) of the calling thread touches no memory of ours.
         let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
-        // SAFETY: sched_getparam(2) writes only `before`, which lives until it returns.
-        let read = unsafe { libc::syscall(libc::SYS_sched_getparam, 0, &raw mut before) };
-        let (Ok(policy), 0) = (libc::c_int::try_from(policy), read) else {
+        let (Ok(policy), Ok(before)) = (libc::c_int::try_from(policy), scheduling(0)) else {
             return Self { before: None };
         };
+        let comes_first = policy == libc::SCHED_DEADLINE || before.sched_priority > above;
+        if comes_first || above >= HIGHEST {
+            return Self { before: None };
+        }
         let mut urgent = before;
-        urgent.sched_priority = 1;
+        urgent.sched_priority = above.max(before.sched_priority).saturating_add(1);
         Self { before: set_scheduler(libc::SCHED_FIFO, &urgent).then_some((policy, before)) }
     }
 }
@@ -124,6 +128,21 @@ impl Drop for Urgent {
         if let Some((policy, param)) = self.before.take() {
             set_scheduler(policy, &param);
         }
+    }
+}
+
+/// The real-time priority of a thread; 0 if it has none.
+pub fn priority(tid: Tid) -> libc::c_int {
+    scheduling(tid.0).map_or(0, |param| param.sched_priority)
+}
+
+fn scheduling(tid: i32) -> io::Result<libc::sched_param> {
+    // SAFETY: sched_param is a struct of integers, for which all zeroes is a valid value.
+    let mut param: libc::sched_param = unsafe { mem::zeroed() };
+    // SAFETY: sched_getparam(2) writes only `param`, which lives until it returns. The raw call, as below.
+    match unsafe { libc::syscall(libc::SYS_sched_getparam, tid, &raw mut param) } {
+        0 => Ok(param),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Process, field};
 use crate::sys::ptrace::Tid;
 use lpb::RunAddr;
+use lpb::addr::to_u64;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -74,7 +75,7 @@ impl Process {
 
     /// The `status` of a thread, to be read later, and then in one piece.
     pub fn open_status(&self, tid: Tid) -> io::Result<StatusFile> {
-        self.open_file(&format!("task/{tid}/status")).map(StatusFile)
+        self.open_file(&format!("task/{tid}/status")).map(StatusFile::of)
     }
 
     /// Whether all its threads have ended, or are about to: none has memory.
@@ -191,16 +192,40 @@ fn threads_in(folder: &Metadata) -> Option<usize> {
     usize::try_from(folder.nlink()).ok()?.checked_sub(2)
 }
 
-/// An open `/proc/PID/task/TID/status`.
+/// An open `/proc/PID/task/TID/status`, and room for its text.
 #[derive(Debug)]
-pub struct StatusFile(File);
+pub struct StatusFile {
+    file: File,
+    text: Vec<u8>,
+}
+
+/// Room is made in steps of so many bytes, up to a limit far above the text of a process in 65,536 groups.
+const STATUS_STEP: usize = 4096;
+const MAX_STATUS: usize = 4 << 20;
 
 impl StatusFile {
-    /// The value of a field now. No more memory is asked for than it takes: a thread may stand still meanwhile.
-    pub fn field(&self, key: &str) -> io::Result<Option<String>> {
-        let mut bytes = [0; 4096];
-        let len = self.0.read_at(&mut bytes, 0)?;
-        Ok(field(bytes.get(..len).unwrap_or_default(), key))
+    fn of(file: File) -> Self {
+        Self { file, text: vec![u8::MAX; STATUS_STEP] }
+    }
+
+    /// The value of a field now; `None`: the whole text has none. Once it has been asked there is room: a thread may stand still
+    /// when it is asked again.
+    pub fn field(&mut self, key: &str) -> io::Result<Option<String>> {
+        let mut len = 0_usize;
+        loop {
+            let room = self.text.get_mut(len..).unwrap_or_default();
+            let wanted = room.len();
+            let read = self.file.read_at(room, to_u64(len))?;
+            len = len.saturating_add(read);
+            // The kernel fills all the room unless it comes to the end.
+            if read < wanted {
+                return Ok(field(self.text.get(..len).unwrap_or_default(), key));
+            }
+            if len >= MAX_STATUS {
+                return Err(io::Error::other("it is too long"));
+            }
+            self.text.resize(len.saturating_add(STATUS_STEP), u8::MAX);
+        }
     }
 }
 
