@@ -12,17 +12,17 @@ pub const HELP: &str = "\
 lp-apply - replace functions in running processes
 
 USAGE
-    lp-apply BUNDLE --pid PID... [OPTIONS]           apply a bundle
-    lp-apply list --pid PID... [--json]              list the patches of processes
-    lp-apply revert PATCH --pid PID... [OPTIONS]     take a patch back; when --wait is over, even if threads are in it:
-                                                     its memory stays then
+    lp-apply BUNDLE --pid PID [OPTIONS]           apply a bundle
+    lp-apply list --pid PID [--json]              list the patches of processes
+    lp-apply revert PATCH --pid PID [OPTIONS]     take a patch back; when --wait is over, even if threads are in it:
+                                                  its memory stays then
 
 ARGUMENTS
     BUNDLE    a file made by `lp-compile build`; - reads standard input
     PATCH     a bundle, or the id or name of a patch as `lp-apply list` shows it
 
 OPTIONS
-    -p, --pid PID           a process; may be given several times
+    -p, --pid PID           a process; for several of them: --pid PID --pid PID
     -n, --dry-run           check everything, show what would be done, change nothing
         --wait TIME         how long to wait for quiet moments in all: 10s (default), 500ms, 2m
         --consistency MODE  quiescent: no thread is in, or will return into, a replaced function

@@ -121,6 +121,7 @@ fn command(args: &Args) -> Output {
 
 /// What a command needs, `stops`: one that stops threads; else what is missing, and a hint.
 fn prepare(stops: bool) -> Result<(), (String, &'static str)> {
+    sys::sched::survive_full_files();
     sys::sched::have_files().map_err(|e| {
         let hint = "run lp-apply with a higher limit of open files (`ulimit -n`)";
         (format!("lp-apply may not open as many files as it needs: {e}"), hint)

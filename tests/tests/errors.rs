@@ -199,6 +199,14 @@ fn lp_apply_exit_code_without_standard_error() {
     }
     let status = lp_apply_command().arg("--help").stdout(full()).stderr(full()).status().unwrap();
     assert_eq!(status.code(), Some(7), "the report is lost");
+    if needs("util-linux") {
+        let lab = Lab::new();
+        let tool = lp_apply_command();
+        let mut command = Command::new("prlimit");
+        command.args(["--fsize=0", "--"]).arg(tool.get_program()).args(["list", "--pid", "1"]);
+        let status = command.stdout(std::fs::File::create(lab.path("report")).unwrap()).status().unwrap();
+        assert_eq!(status.code(), Some(7), "the report is lost");
+    }
 }
 
 /// Damaged bundles: each is refused before the target is looked at.

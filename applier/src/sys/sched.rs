@@ -15,6 +15,12 @@ pub fn have_files() -> io::Result<()> {
     files.map(drop)
 }
 
+/// A file that may not grow (RLIMIT_FSIZE) is an error of the write, and does not end lp-apply.
+pub fn survive_full_files() {
+    // SAFETY: signal(2) with SIG_IGN installs no handler; it only changes the disposition of SIGXFSZ.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Makes stops of traced threads wake [`wait_child`]: SIGCHLD is blocked and not ignored. SIGTSTP is blocked as well. The
 /// signal of [`alarm::Alarm`] only interrupts.
 ///
