@@ -28,6 +28,8 @@ static void *talk(void *unused)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof code / sizeof *code, code};
+    while (!said)
+        usleep(100);
     ready();
     while (asked()) {
         if (atoi(question)) {

@@ -114,20 +114,27 @@ fn e1_filter_from_another_thread() {
     let (_unfiltered, applying) = start();
     applying.verdict().expect(Outcome::Applied);
     let (took, turns) = (begun.elapsed(), turns(80, 3000));
-    let mut refused = 0;
+    let (mut refused, mut killed) = (0, 0);
     for turn in 0..turns {
         let (mut target, applying) = start();
         let after = took * u32::try_from(turn).unwrap() / u32::try_from(turns).unwrap();
         target.send_line(&(1 + after.as_micros()).to_string());
         let verdict = applying.verdict();
+        if verdict.is(Outcome::Gone) {
+            killed += 1;
+            continue;
+        }
         if !verdict.is(Outcome::Applied) {
             verdict.expect_saying(Outcome::Refused, &["seccomp filter"]);
             refused += 1;
         }
         // Unless it was killed, it answers.
-        assert!(["1", "2"].contains(&target.ask("0").as_str()), "{}", verdict.run);
+        let answer = target.ask("0");
+        assert!(["1", "2"].contains(&answer.as_str()), "{answer}: {}", verdict.run);
     }
-    println!("{refused} refused");
+    println!("{refused} refused, {killed} killed");
+    // Between question and call there are microseconds: README says so. Where the question comes too early, one of ten is killed.
+    assert!(killed * 40 <= turns, "{killed} of {turns} were killed by their filter");
 }
 
 /// RLIMIT_NOFILE: a process whose files cannot be opened would look as if there was none. Whoever may open enough gets through.

@@ -68,6 +68,8 @@ pub(super) fn can_run_errands(target: &Target, maps: &Maps, live: &Regs, room: &
 /// What a thread is judged with once it stands still: it is there before.
 pub(super) struct Aids {
     status: StatusFile,
+    /// It had no seccomp filter when it was on its way to the stop and could make no other call.
+    pub(super) was_free: bool,
     /// How many seccomp filters it was found to have.
     filters: usize,
     /// Room for a piece of its stack.
@@ -80,11 +82,17 @@ impl Aids {
         // What has been read once is read again in less time.
         let _ = status.field("");
         // Zeroes would not be there before they are used.
-        Ok(Self { status, filters: 0, room: vec![u8::MAX; SIGNAL_PIECE] })
+        Ok(Self { status, was_free: false, filters: 0, room: vec![u8::MAX; SIGNAL_PIECE] })
+    }
+
+    /// Looks at its filters while it is on its way: the kernel stops it before it returns to the program, and so before it makes another
+    /// call.
+    pub(super) fn look_on_the_way(&mut self) {
+        self.was_free = matches!(self.seccomp_mode(), Ok(Some(mode)) if mode == "0");
     }
 
     /// "0": it has no filter, "1": it may do nothing but read and write, "2": it has filters. `None`: the kernel knows none of them.
-    pub(super) fn seccomp_mode(&mut self) -> io::Result<Option<String>> {
+    fn seccomp_mode(&mut self) -> io::Result<Option<String>> {
         self.status.field("Seccomp")
     }
 }
@@ -127,19 +135,17 @@ pub(super) fn sleeps_unguarded(target: &Target, maps: &Maps, tid: Tid) -> bool {
     }
 }
 
-/// Runs the seccomp filters of a stopped thread on the calls that it is to make, and on the one that brings it home. `early`: the
-/// mode that it was in when it could make no other call any more, if that is known.
+/// Runs the seccomp filters of a stopped thread on the calls that it is to make, and on the one that brings it home.
 pub(super) fn ask_seccomp(
     target: &Target,
     place: &StubPlace,
     tid: Tid,
     aids: &mut Aids,
-    early: Option<io::Result<Option<String>>>,
     calls: &[Call],
 ) -> Result<(), BorrowError> {
     aids.filters = 0;
     // Another thread may have given it one since (SECCOMP_FILTER_FLAG_TSYNC), but not forbidden it everything.
-    if matches!(&early, Some(Ok(Some(mode))) if mode == "0") && filters::are_no_more(tid, 0) {
+    if std::mem::take(&mut aids.was_free) && filters::are_no_more(tid, 0) {
         return Ok(());
     }
     match aids.seccomp_mode().map_err(|source| BorrowError::FilterUnread { tid, source })?.as_deref() {
@@ -170,5 +176,5 @@ pub(super) fn ask_seccomp_again(
     aids: &mut Aids,
     calls: &[Call],
 ) -> Result<(), BorrowError> {
-    if filters::are_no_more(tid, aids.filters) { Ok(()) } else { ask_seccomp(target, place, tid, aids, None, calls) }
+    if filters::are_no_more(tid, aids.filters) { Ok(()) } else { ask_seccomp(target, place, tid, aids, calls) }
 }

@@ -161,8 +161,7 @@ impl<'a> Borrowed<'a> {
         target.still_there()?;
         let mut aids = Aids::new(target, tid).map_err(call("opening the status"))?;
         ptrace::interrupt(tid).map_err(call("PTRACE_INTERRUPT"))?;
-        // While it is on its way: the kernel stops it before it returns to the program, and so before it makes another call.
-        let mode = aids.seccomp_mode();
+        aids.look_on_the_way();
         let Some(stop) = wait_for_stop(tid)? else { return Err(no_thread(format!("thread {tid} ended"))) };
         let live = ptrace::regs(tid).map_err(call("PTRACE_GETREGS"))?;
         // At once, so that it is not broken either if lp-apply dies.
@@ -179,7 +178,9 @@ impl<'a> Borrowed<'a> {
         if ptrace::dispatches_syscalls(tid) {
             return Err(BorrowError::Dispatch { tid });
         }
-        ask_seccomp(target, place, tid, &mut aids, Some(mode).filter(|_| !in_call(&live)), calls)?;
+        // It may have made a call until now.
+        aids.was_free &= !in_call(&live);
+        ask_seccomp(target, place, tid, &mut aids, calls)?;
         let mask = ptrace::signal_mask(tid).map_err(call("PTRACE_GETSIGMASK"))?;
         // One that SIGSTOP holds would set off on an errand only when somebody lets it go on.
         let errands = !in_call(&live) && stop == Event::Stop && can_run_errands(target, maps, &live, &mut aids.room);
