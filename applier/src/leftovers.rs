@@ -9,7 +9,7 @@
 //! | committing, reverting, held | mixed        | the same, without gate                 | sites old, then unmap |
 //! | active              | mixed                | somebody else changed a site           | left alone            |
 //! | inactive            | none leads in        | withdrawn, but not unmapped            | unmap                 |
-//! | inactive            | mixed                | something wrote into the record        | left alone            |
+//! | inactive, held and all old | mixed         | something wrote into the record        | left alone            |
 //! | held                | none leads in        | withdrawn; the program keeps addresses | unmap if none is left, when told to search |
 //! | any                 | one is none of these | somebody else changed a site           | left alone            |
 //!
@@ -59,8 +59,10 @@ pub fn clear(target: &Target, place: &StubPlace, scan_memory: bool) -> Result<Ve
     for mut patched in sound_records(target)? {
         let life = &mut patched.life;
         match (patched.truth, life.state) {
-            (Truth::New, State::Active)
-            | (Truth::Mixed, State::Active | State::Staging | State::Staged | State::Inactive) => staying.push(patched),
+            (Truth::New, State::Active) | (Truth::Mixed, State::Active | State::Staging | State::Staged) => {
+                staying.push(patched)
+            }
+            (Truth::Mixed, _) if life.is_withdrawn() => staying.push(patched),
             (Truth::Old, State::Held) if !scan_memory => staying.push(patched),
             (Truth::New | Truth::Gated { open: true }, _) => {
                 commit::when_quiet(target, Quietness::of(&[], patience), |_| commit::settle(target, life))?;
@@ -246,7 +248,7 @@ pub fn discard(target: &Target, place: &StubPlace, life: &mut Life, patience: Pa
 
 /// An inactive patch has old sites already, unless its record is wrong. `held`: whoever removes the image has to search all memory.
 fn withdraw(target: &Target, life: &mut Life, held: bool) -> Result<Vec<String>, CommitError> {
-    let withdrawn = life.state.is_withdrawn() && !records::leads_in(life, &|at, len| target.read(at, len));
+    let withdrawn = life.is_withdrawn() && !records::leads_in(life, &|at, len| target.read(at, len));
     if withdrawn { Ok(vec![]) } else { commit::withdraw(target, life, held) }
 }
 

@@ -83,11 +83,6 @@ impl State {
             Self::Held => 7,
         }
     }
-
-    /// Whether the sites are old again, and nobody's any more.
-    pub fn is_withdrawn(self) -> bool {
-        matches!(self, Self::Inactive | Self::Held)
-    }
 }
 
 /// What was changed at a site.
@@ -275,6 +270,14 @@ fn cut_text(rest: &mut &[u8], len: U32) -> Result<String, LifeError> {
 }
 
 impl Life {
+    /// The progress of a record that is [`State::Held`] once its sites are old again.
+    pub const ALL_OLD: u32 = 1;
+
+    /// Whether the sites are old again, and nobody's any more.
+    pub fn is_withdrawn(&self) -> bool {
+        self.state == State::Inactive || self.state == State::Held && self.progress == Self::ALL_OLD
+    }
+
     /// Whether the header in the target is still the one of this record, in this state. Somebody else may have dissolved the
     /// record, or put another in its place.
     pub fn stands_in(&self, header: &[u8]) -> bool {

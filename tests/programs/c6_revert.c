@@ -1,6 +1,7 @@
 /*
  * A coroutine is parked inside the function ("park"), on a stack that is wiped when it is done ("go on"). And the program keeps
- * ("keep") what another function has returned, until it is told to "forget" it.
+ * ("keep") what another function has returned, until it is told to "forget" it; or it has it in a register alone ("hold") until the
+ * next line comes.
  */
 //# flags: -O1
 //# option: --replace work=new_work --replace name=new_name
@@ -32,6 +33,20 @@ REPLACEABLE int work(int wait)
 
 REPLACEABLE const char *name(void) { return "the old one"; }
 
+static __attribute__((noipa)) void hold(void)
+{
+    char line[64];
+    const unsigned long mask = 0x5a5a5a5a5a5a5a5a;
+    unsigned long masked = (unsigned long)name() ^ mask;
+    long done = 0; /* read(2) */
+    SAY("holding");
+    __asm__ volatile("xor %[mask], %%rbx; syscall; xor %[mask], %%rbx"
+                     : "+a"(done), "+b"(masked)
+                     : "D"(0), "S"(line), "d"(sizeof line), [mask] "r"(mask)
+                     : "rcx", "r11", "memory");
+    SAY("%s", (const char *)(masked ^ mask));
+}
+
 static void coroutine(void) { SAY("worked %d", work(1)); }
 
 int main(void)
@@ -53,6 +68,8 @@ int main(void)
         } else if (!strcmp(question, "keep")) {
             kept = name();
             SAY("kept");
+        } else if (!strcmp(question, "hold")) {
+            hold();
         } else if (!strcmp(question, "forget")) {
             SAY("%s", kept);
             kept = NULL;

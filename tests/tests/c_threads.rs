@@ -3,7 +3,7 @@
 use lp_tests::scenario::Scenario;
 use lp_tests::skip::skip;
 use lp_tests::tools::lp_apply_start;
-use lp_tests::{Board, Outcome, Patient, Target, lp_apply, turns, wait_for};
+use lp_tests::{Board, Outcome, Patient, Target, lp_apply, lp_compile, turns, wait_for};
 use std::process::Command;
 
 // Places on the boards of these programs.
@@ -109,6 +109,71 @@ fn c6_revert_leaves_what_is_needed() {
         before.assert_same(&patient.target.snapshot());
     }
     patient.target.finish();
+}
+
+/// C6: the same where the address is in a register alone.
+#[test]
+fn c6_revert_leaves_what_is_in_a_register() {
+    let mut patient = Patient::of("c6_revert.c");
+    let before = patient.target.snapshot();
+    patient.apply(&[]).expect(Outcome::Applied);
+    assert_eq!(patient.target.ask("hold"), "holding");
+    let call = format!("/proc/{}/syscall", patient.pid());
+    wait_for("read(2)", || std::fs::read_to_string(&call).unwrap().starts_with("0 0x0 ").then_some(()));
+    let scan = ["--scan-memory", "--wait", "300ms"];
+    patient.revert(&scan).expect_saying(Outcome::Reverted, &["memory stays", "in a register"]);
+    assert_eq!(patient.target.ask("go on"), "the new one");
+    patient.revert(&["--scan-memory"]).expect(Outcome::NotApplied);
+    before.assert_same(&patient.target.snapshot());
+    patient.target.finish();
+}
+
+/// C6: a patch that is out of force, and whose memory stays, has no say in what it had set: the program, or another patch, may set it
+/// to the same.
+#[test]
+fn c6_what_a_held_patch_had_set() {
+    let built = Scenario::of("c6_set.c").build();
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    let bundle = |name: &str, options: &[&str]| {
+        let path = built.lab.path(name).to_str().unwrap().to_owned();
+        let [exe, patch] = [&built.exe, &built.patch].map(|path| path.to_str().unwrap());
+        let args = ["build", "--target", exe, "--patch", patch, "--name", name, "-o", &path];
+        lp_compile(args.iter().chain(options)).expect(0);
+        path
+    };
+    let first = bundle("first", &["--replace", "name=new_name", "--set", "way=addr:another"]);
+    let second = bundle("second", &["--replace", "work=new_work", "--set", "way=addr:another"]);
+    let third = bundle("third", &["--replace", "other=new_other"]);
+    let apply = |bundle: &str| lp_apply([bundle, "--pid", &pid]).expect(Outcome::Applied);
+    let revert = |bundle: &str| lp_apply(["revert", bundle, "--pid", &pid, "--scan-memory", "--wait", "300ms"]);
+    apply(&first);
+    assert_eq!(target.ask("keep"), "another");
+    revert(&first).expect_saying(Outcome::Reverted, &["memory stays"]);
+    // The program sets it.
+    assert_eq!([target.ask("set"), target.ask("way")], ["set", "another"]);
+    apply(&third);
+    assert_eq!([target.ask("way"), target.ask("unset"), target.ask("way")], ["another", "unset", "one"]);
+    lp_apply(["revert", &third, "--pid", &pid]).expect(Outcome::Reverted);
+    // Another patch does.
+    apply(&second);
+    apply(&third);
+    assert_eq!(target.ask("way"), "another");
+    let mut states: Vec<_> = lp_apply(["list", "--pid", &pid]).patches();
+    states.sort();
+    let want = [("first", "inactive"), ("second", "active"), ("third", "active")];
+    assert_eq!(states, want.map(|(name, state)| (name.to_owned(), state.to_owned())));
+    for bundle in [&third, &second] {
+        lp_apply(["revert", bundle, "--pid", &pid]).expect(Outcome::Reverted);
+    }
+    // The same patch again, beside what it has left.
+    apply(&first);
+    revert(&first).expect(Outcome::Reverted);
+    assert_eq!(lp_apply(["list", "--pid", &pid]).patches(), [("first".to_owned(), "inactive".to_owned())]);
+    assert_eq!([target.ask("forget"), target.ask("way")], ["the new one", "one"]);
+    revert(&first).expect(Outcome::NotApplied);
+    assert_eq!(lp_apply(["list", "--pid", &pid]).patches(), []);
+    target.finish();
 }
 
 /// C6: the same, with lp-apply killed after each step of such a revert: once the patch is out of force, no later run removes what the

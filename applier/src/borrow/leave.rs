@@ -164,7 +164,8 @@ pub(super) fn wait_for_stop(tid: Tid) -> Result<Option<Event>, BorrowError> {
         match ptrace::next(tid, deadline).map_err(call("waiting"))? {
             None => return Err(BorrowError::Slow { what: "stop", tid }),
             Some(stop @ (Event::Stop | Event::GroupStop)) => return Ok(Some(stop)),
-            Some(Event::Exited) => return Ok(None),
+            // Who has called exec is another program's, and goes on as soon as it is let go.
+            Some(Event::Exited | Event::Exec) => return Ok(None),
             // Any stop clears an interrupt that is pending.
             Some(event) => {
                 let signal = if let Event::Signal(signal) = event { signal } else { 0 };

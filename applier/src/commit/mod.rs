@@ -28,7 +28,7 @@ use lpb::life::{HEADER_LEN, Life, Site, SiteKind, State};
 /// Says in the record that sites may change from now on, and makes private copies of the pages of the sites by writing what
 /// stands there: both cost time that the stop need not.
 pub fn announce(target: &Target, life: &mut Life) -> Result<(), CommitError> {
-    write_state(target, life, State::Committing)?;
+    write_state(target, life, (State::Committing, 0))?;
     for s in life.sites.iter().filter(|s| s.kind == SiteKind::Jump) {
         // One byte in the page of each end. Should it fail, so will the write that counts, with its name.
         let last = to_u64(s.old.len()).saturating_sub(1);
@@ -100,9 +100,12 @@ pub fn may_withdraw(target: &Target, life: &Life) -> Result<(), CommitError> {
 pub fn withdraw(target: &Target, life: &mut Life, held: bool) -> Result<Vec<String>, CommitError> {
     let mut live = look(target, life).1;
     know_all(life, &live)?;
-    let (state, before) = (life.state, live.clone());
+    let (state, before) = ((life.state, life.progress), live.clone());
     let gate = life.gate.and_then(|at| target.read(at, 4)).is_some_and(|word| word != [0; 4]);
-    let [meanwhile, then] = if held { [State::Held; 2] } else { [State::Reverting, State::Inactive] };
+    let [meanwhile, then] = match held {
+        true => [(State::Held, 0), (State::Held, Life::ALL_OLD)],
+        false => [(State::Reverting, 0), (State::Inactive, 0)],
+    };
     write_state(target, life, meanwhile)?;
     let done = match backward(target, life, &mut live) {
         Ok(left) => write_state(target, life, then).map(|()| left),
@@ -120,7 +123,7 @@ pub fn settle(target: &Target, life: &mut Life) -> Result<(), CommitError> {
     let mut live = look(target, life).1;
     know_all(life, &live)?;
     write_jumps(target, life, &mut live, |s| &s.new, "settle")?;
-    write_state(target, life, State::Active)
+    write_state(target, life, (State::Active, 0))
 }
 
 /// Undoes a withdrawal that has failed half-way. What was not in force before is not now: its code may not even be mapped.
@@ -202,9 +205,9 @@ fn write_gate(target: &Target, life: &Life, open: u32) -> Result<(), CommitError
     written.map_err(|source| CommitError::Write { name: "the gate".into(), at, source })
 }
 
-fn write_state(target: &Target, life: &mut Life, state: State) -> Result<(), CommitError> {
+fn write_state(target: &Target, life: &mut Life, (state, progress): (State, u32)) -> Result<(), CommitError> {
     let at = life.at;
-    set_state(target, life, state, 0).map_err(|source| CommitError::Write {
+    set_state(target, life, state, progress).map_err(|source| CommitError::Write {
         name: "the patch record".into(),
         at,
         source,

@@ -221,7 +221,8 @@ impl<'a> Quiet<'a> {
         }))
     }
 
-    /// The first word of writable memory that is an address in `code`, or else one in `search.also`; told of the first thread.
+    /// The first word of writable memory that is an address in `code`, or else one in `search.also`, told of the first thread; or else
+    /// such an address in a register.
     pub fn parked(&self, code: &[CodeRange], search: Search<'_>) -> Result<[Option<Obstacle>; 2], CommitError> {
         let maps = self.target.maps()?;
         let read = |at: RunAddr, buf: &mut [u8]| self.target.memory.read(at, buf).is_ok();
@@ -244,8 +245,13 @@ impl<'a> Quiet<'a> {
         let mappings = search.of.map_or(&[][..], |life| &life.mappings);
         let word = |at: RunAddr| search.of.is_some_and(|life| goes_with(self.target, life, at));
         let own = Own { mappings, word: &word };
-        let found = quiesce::parked([code, search.also], &maps, &read, &live, &own, touched);
-        Ok(found.map(|busy| self.paused.threads.first().map(|t| t.tid).zip(busy)))
+        let [parked, also] = quiesce::parked([code, search.also], &maps, &read, &live, &own, touched);
+        let told = |busy: Option<Busy>| self.paused.threads.first().map(|t| t.tid).zip(busy);
+        let kept = |code: &[CodeRange]| {
+            let kept = |t: &Thread| Some((t.tid, quiesce::in_registers(code, &t.regs.general())?));
+            self.paused.threads.iter().find_map(kept)
+        };
+        Ok([told(parked).or_else(|| kept(code)), told(also).or_else(|| kept(search.also))])
     }
 
     /// Lets threads that an earlier, dead lp-apply has sent into the stub leave out the calls that they have not made yet: they

@@ -109,7 +109,7 @@ fn record(
     Some(match life {
         Ok(life) => {
             // Withdrawn: its sites are old, or no longer its own. But nothing protects the word that says so.
-            let withdrawn = life.state.is_withdrawn() && !leads_in(&life, read);
+            let withdrawn = life.is_withdrawn() && !leads_in(&life, read);
             let truth = if withdrawn { Truth::Old } else { truth(&life, read) };
             Record::Sound(Box::new(Patched { life, truth }))
         }
@@ -138,9 +138,16 @@ pub fn truth(life: &Life, read: &impl Fn(RunAddr, usize) -> Option<Vec<u8>>) -> 
     }
 }
 
-/// Whether a jump or slot is as this patch has made it, so that its code has to stay.
+/// Whether a jump or slot is as this patch has made it, so that its code has to stay. A slot may have been set to something else than
+/// the patch's: what makes it hold that again may be anybody.
 pub fn leads_in(life: &Life, read: &impl Fn(RunAddr, usize) -> Option<Vec<u8>>) -> bool {
-    life.sites.iter().filter(|s| s.kind != SiteKind::Data).any(|s| {
+    let is_ours = |at: RunAddr| life.mappings.iter().any(|m| m.range().contains(&at));
+    let leads = |s: &&Site| match s.kind {
+        SiteKind::Jump => true,
+        SiteKind::Slot => s.new.first_chunk().is_some_and(|word| is_ours(RunAddr(u64::from_le_bytes(*word)))),
+        SiteKind::Data => false,
+    };
+    life.sites.iter().filter(leads).any(|s| {
         let live = read(s.at, s.old.len());
         live.is_some_and(|live| live != s.old && (live == s.new || live == s.gated))
     })

@@ -17,7 +17,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use parked::{Own, parked};
+pub use parked::{Own, in_registers, parked};
 pub use scan::{Extent, MAX_STACKED, Piece, Scan, first_piece};
 
 use lpb::RunAddr;
@@ -57,6 +57,13 @@ pub enum Busy {
         /// Where it was found.
         place: RunAddr,
     },
+    /// Has an address in it in a register.
+    Keeps {
+        /// The function.
+        function: String,
+        /// The address.
+        to: RunAddr,
+    },
     /// The stack cannot be judged.
     Unknown {
         /// Stack pointer.
@@ -78,6 +85,7 @@ impl std::fmt::Display for Busy {
                     "shares memory that holds an address in {function} ({to}, at {place}): a parked coroutine, or a pointer?"
                 )
             }
+            Self::Keeps { function, to } => write!(f, "has an address in {function} in a register ({to})"),
             Self::Unknown { sp } => write!(f, "has a stack at {sp} that cannot be checked"),
         }
     }

@@ -50,6 +50,14 @@ pub fn parked(
     [None, search.also]
 }
 
+/// The first address in `code` among the registers of a thread.
+pub fn in_registers(code: &[CodeRange], registers: &[u64]) -> Option<Busy> {
+    let code = Code::of(code);
+    let address = |word: &u64| Some((RunAddr(*word), code.returned_into(RunAddr(*word))?));
+    let (to, range) = registers.iter().find_map(address)?;
+    Some(Busy::Keeps { function: range.name.clone(), to })
+}
+
 struct Search<'a> {
     /// What must not be there, and what is told if there is nothing of that.
     all: [Code<'a>; 2],

@@ -62,7 +62,7 @@ impl Process {
         let member = self.member()?;
         let pids = fs::read_dir("/proc").ok()?.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
         let shares =
-            |other| same_memory(member, Tid(other)) || threads::heirs(other).any(|tid| same_memory(member, tid));
+            |other: i32| same_memory(member, Tid(other)) || threads::heirs(other).any(|tid| same_memory(member, tid));
         pids.into_iter().find(|other| *other != self.pid && shares(*other))
     }
 
@@ -74,11 +74,12 @@ impl Process {
     }
 }
 
-/// kcmp(2) with KCMP_VM; a refusal counts as "no".
+/// kcmp(2) with KCMP_VM; a refusal counts as "no". A thread that is ending has as little memory as one of the kernel's: none.
 fn same_memory(a: Tid, b: Tid) -> bool {
     const KCMP_VM: libc::c_int = 1;
     // SAFETY: kcmp(2) takes numbers and touches no memory of ours.
-    unsafe { libc::syscall(libc::SYS_kcmp, a.0, b.0, KCMP_VM, 0, 0) == 0 }
+    let same = unsafe { libc::syscall(libc::SYS_kcmp, a.0, b.0, KCMP_VM, 0, 0) == 0 };
+    same && fs::read(format!("/proc/{b}/statm")).is_ok_and(|pages| !pages.starts_with(b"0 "))
 }
 
 #[cfg(test)]
