@@ -63,7 +63,13 @@ pub fn clear(target: &Target, place: &StubPlace, scan_memory: bool) -> Result<Ve
                 staying.push(patched)
             }
             (Truth::Mixed, _) if life.is_withdrawn() => staying.push(patched),
-            (Truth::Old, State::Held) if !scan_memory => staying.push(patched),
+            (Truth::Old, State::Held) if !scan_memory => {
+                // The run that withdrew it may have died before it could say so. If this fails, the next one tries again.
+                if !life.is_withdrawn() {
+                    let _ = record::set_state(target, life, State::Held, Life::ALL_OLD);
+                }
+                staying.push(patched);
+            }
             (Truth::New | Truth::Gated { open: true }, _) => {
                 commit::when_quiet(target, Quietness::of(&[], patience), |_| commit::settle(target, life))?;
                 patched.truth = Truth::New;

@@ -176,6 +176,36 @@ fn c6_what_a_held_patch_had_set() {
     target.finish();
 }
 
+/// C6: lp-apply is killed after each step of such a revert, and the patch applied again: what the dead run has left is out of force for
+/// good, and not taken for a second patch of the same name.
+#[test]
+fn c6_applied_again_after_a_kill() {
+    let built = Scenario::of("c6_set.c").build();
+    let path = built.lab.path("again").to_str().unwrap().to_owned();
+    let [exe, patch] = [&built.exe, &built.patch].map(|path| path.to_str().unwrap());
+    let build = ["build", "--target", exe, "--patch", patch, "--name", "again", "-o", &path];
+    lp_compile(build.iter().chain(&["--replace", "name=new_name", "--set", "way=addr:another"])).expect(0);
+    let mut target = Target::start(&built.exe);
+    let pid = target.pid().to_string();
+    let before = target.snapshot();
+    for step in 1.. {
+        lp_apply([&path, "--pid", &pid]).expect(Outcome::Applied);
+        let revert = ["revert", &path, "--pid", &pid, "--scan-memory"];
+        let killed = Patient::with_fault(&revert, &format!("kill:{step}")).was_killed();
+        let again = lp_apply([&path, "--pid", &pid]);
+        assert!(again.is(Outcome::Applied) || again.is(Outcome::AlreadyApplied), "step {step}: {}", again.run);
+        assert_eq!(target.ask("way"), "another", "step {step}");
+        lp_apply(["revert", "again", "--pid", &pid]).expect(Outcome::Reverted);
+        assert_eq!(target.ask("way"), "one", "step {step}");
+        lp_apply(["revert", "again", "--pid", &pid, "--scan-memory"]).expect(Outcome::NotApplied);
+        before.assert_same(&target.snapshot());
+        if !killed {
+            break;
+        }
+    }
+    target.finish();
+}
+
 /// C6: the same, with lp-apply killed after each step of such a revert: once the patch is out of force, no later run removes what the
 /// coroutine needs.
 #[test]
